@@ -261,7 +261,7 @@ class safetensors_writer {
   /// @throws file_error  if that fails; `path` is then untouched
   /// @return bytes written
   std::int64_t write(std::filesystem::path const& path) const {
-    std::vector<item const*> order;
+    std::vector<part const*> order;
     for (auto const& item : items_) order.push_back(&item);
     std::stable_sort(order.begin(), order.end(), [](auto const* a, auto const* b) { return a->element > b->element; });
 
@@ -302,14 +302,14 @@ class safetensors_writer {
   }
 
  private:
-  struct item {
+  struct part {
     std::string name;
     std::string type;
     std::vector<std::int64_t> shape;
     std::size_t element;
     std::vector<std::byte> bytes;
   };
-  std::vector<item> items_;
+  std::vector<part> items_;
   std::map<std::string, std::string> metadata_;
 };
 
