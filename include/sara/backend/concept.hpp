@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include <sara/backend/convolution.hpp>
+#include <sara/backend/order.hpp>
+#include <sara/backend/positions.hpp>
+#include <sara/tensor/view.hpp>
+
+namespace sara {
+
+namespace detail {
+struct score_probe {
+  double operator()(auto w, std::int64_t) const { return static_cast<double>(w); }
+};
+struct value_probe {
+  double operator()(std::int64_t, std::int64_t) const { return 0; }
+};
+}  // namespace detail
+
+/// The exact engine of polar_factor: a singular value decomposition, truncated at the numerical rank.
+struct exact_svd {};
+
+/// Where memory is, and who computes. A backend is a cheap value (a handle to threads, or to a stream) and every
+/// policy of the library runs over it. Pointers are to the backend's memory, and so are the tensors that it accepts.
+///
+/// | primitive | contract | host | a CUDA device | behind an autograd framework |
+/// |---|---|---|---|---|
+/// | `where` | the memory whose tensors it accepts | host | cuda | that of the framework's tensor: it chooses one of
+/// the two | | `buffer<T>`, `allocate<T>(n)` | owns n zeroed elements; movable; `data()`, `size()` | `std::vector` |
+/// stream-ordered allocation, or the user's allocator | the framework's allocator behind the same type | |
+/// `upload(from, to)`, `download(from, to)` | copies between a host span and the backend's memory; download has ended
+/// on return | `memcpy` | `cudaMemcpyAsync`, download synchronises | as below | | `for_each(jobs)` | f(slot, position)
+/// for every position of every job, in any order, each once | threads over fixed ranges of slots | one launch over a
+/// segment table of the jobs; `f` is copied to the kernel | as below | | `reduce(jobs, sum)` | the sum of f(slot,
+/// position) over all jobs as one double at `sum`, in the backend's memory; same bits every time | partial sums of
+/// fixed ranges, added in order | block sums of fixed ranges, then one block; nothing returns to the host | as below |
+/// | `compact(scored, cut)` | positions of the entries below the cut, ascending; synchronises, since it returns a count
+/// | count, prefix sum, write | `cub::DeviceSelect`, or counts and `cub::DeviceScan` for ties | as below | |
+/// `order_statistic(scored, rank)` | the cut that selects exactly `rank` entries over all tensors; synchronises | radix
+/// histogram, then `nth_element` inside one bin | radix histograms in shared memory | as below | | `sampled_product(dy,
+/// x, positions, out)` | out[j] += Σ_b dy[b, row_j] · x[b, col_j] (eq. 7 of dYᵀX, which never exists) | dot products
+/// over transposed panels | cuBLAS row panels gathered in L2, or sampled dots | a custom function's backward | |
+/// `sampled_convolution(shape, dy, x, positions, out)` | the same for a convolution's weight | dot products over padded
+/// strips | im2col panels, or as above | a custom function's backward | | `sampled_rows(dy, index, positions, out)` |
+/// out[j] += Σ_t [index_t = row_j] dy[t, col_j] (an embedding's weight) | tokens sorted by row | sort by key, then
+/// segmented sums | a custom function's backward | | `polar_factor(engine, positions, values, weight, gradient, norm)`
+/// | adds weight · ‖A‖_* to `norm` and weight · (U_r V_rᵀ)[M] to `gradient`, A the matrix with `values` at M (eq. 4, 5)
+/// | Eigen SVD | cuSOLVER Xgesvd, or an iteration on cuBLAS | as below | | `synchronize()` | all work handed over has
+/// ended | nothing to do | `cudaStreamSynchronize` | as below |
+///
+/// Columns and sums are float or double. Between `synchronize`, `download`, `compact` and `order_statistic` a backend
+/// may run behind the caller, in order. No other primitive waits, so that a training step can be captured in a graph.
+/// Results are the same bits for the same input on one backend, for any number of threads.
+template <class B>
+concept TensorBackend = std::copy_constructible<B> &&
+    requires(B const b, std::int64_t n, const_tensor_view view, float* column, double* sum, all_positions positions,
+             std::span<float const> host_in, std::span<float> host_out,
+             std::span<sparse_job<all_positions, detail::value_probe> const> jobs,
+             std::span<scored_tensor<detail::score_probe> const> scored, conv2d_shape convolution,
+             std::span<std::int64_t const> index) {
+  { B::where } -> std::convertible_to<memory>;
+  { b.template allocate<float>(n) } -> std::same_as<typename B::template buffer<float>>;
+  { b.template allocate<float>(n).data() } -> std::same_as<float*>;
+  b.upload(host_in, column);
+  b.download(column, host_out);
+  b.for_each(jobs);
+  b.reduce(jobs, sum);
+  { b.compact(scored[0], key_cut{}) } -> std::same_as<compaction<typename B::template buffer<std::int64_t>>>;
+  { b.order_statistic(scored, n) } -> std::same_as<key_cut>;
+  b.sampled_product(view, view, positions, column);
+  b.sampled_convolution(convolution, view, view, positions, column);
+  b.sampled_rows(view, index, positions, column);
+  b.polar_factor(exact_svd{}, positions, column, 1.0, column, sum);
+  b.synchronize();
+};
+
+/// @throws memory_error  unless the tensor is in the backend's memory
+template <TensorBackend B, class Byte>
+void require_memory(B const&, char const* what, basic_tensor_view<Byte> const& tensor) {
+  detail::require<memory_error>(tensor.where() == B::where, what, ": expected a tensor in ", B::where, ", got one in ",
+                                tensor.where());
+}
+
+/// One job.
+template <TensorBackend B, Positions P, class F>
+void for_each(B const& backend, P positions, F f) {
+  sparse_job<P, F> const job{positions, f};
+  backend.for_each(std::span<sparse_job<P, F> const>{&job, 1});
+}
+
+}  // namespace sara

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <span>
+#include <vector>
+
+#include <sara/backend/concept.hpp>
+#include <sara/backend/host/convolution.hpp>
+#include <sara/backend/host/polar.hpp>
+#include <sara/backend/host/selection.hpp>
+#include <sara/backend/host/strips.hpp>
+#include <sara/backend/thread_pool.hpp>
+
+namespace sara {
+
+/// The host as a backend: threads, and Eigen where matrices are factored.
+///
+/// Copies share one set of threads. Everything has ended when a call returns, and any thread count gives the same
+/// bits: work is cut into fixed ranges, and partial results are joined in their order.
+/// Contracts of the primitives: see TensorBackend.
+class host {
+ public:
+  static constexpr memory where = memory::host;
+
+  template <class T>
+  using buffer = std::vector<T>;
+
+  /// @param threads  threads that work, the caller included; 0 means one per core
+  explicit host(int threads = 0) : pool_{std::make_shared<thread_pool>(threads)} {}
+
+  /// The threads, for a user's own work between steps.
+  [[nodiscard]] thread_pool& threads() const noexcept { return *pool_; }
+
+  template <class T>
+  [[nodiscard]] buffer<T> allocate(std::int64_t n) const {
+    return buffer<T>(static_cast<std::size_t>(n));
+  }
+
+  template <class T>
+  void upload(std::span<T const> from, std::type_identity_t<T>* to) const {
+    std::copy(from.begin(), from.end(), to);
+  }
+  template <class T>
+  void download(std::type_identity_t<T> const* from, std::span<T> to) const {
+    std::copy_n(from, to.size(), to.begin());
+  }
+
+  template <Positions P, class F>
+  void for_each(std::span<sparse_job<P, F> const> jobs) const {
+    over_ranges(jobs, [](sparse_job<P, F> const& job, std::int64_t first, std::int64_t last, std::int64_t) {
+      job.positions.for_each(first, last, job.f);
+    });
+  }
+
+  template <Positions P, class F>
+  void reduce(std::span<sparse_job<P, F> const> jobs, double* sum) const {
+    std::vector<double> parts(static_cast<std::size_t>(ranges_in(jobs)));
+    over_ranges(jobs, [&](sparse_job<P, F> const& job, std::int64_t first, std::int64_t last, std::int64_t range) {
+      double part = 0;
+      job.positions.for_each(first, last,
+                             [&](std::int64_t slot, std::int64_t position) { part += job.f(slot, position); });
+      parts[static_cast<std::size_t>(range)] = part;
+    });
+    *sum = std::accumulate(parts.begin(), parts.end(), 0.0);
+  }
+
+  template <Score S>
+  [[nodiscard]] compaction<buffer<std::int64_t>> compact(scored_tensor<S> const& scored, key_cut cut) const {
+    return detail::compact(*pool_, scored, cut);
+  }
+
+  template <Score S>
+  [[nodiscard]] key_cut order_statistic(std::span<scored_tensor<S> const> scored, std::int64_t rank) const {
+    return detail::order_statistic(*pool_, scored, rank);
+  }
+
+  /// Workspace: panels of dY and X, about 2 MiB in float32 (more only if 16 columns of both exceed that).
+  template <Positions P, Real R>
+  void sampled_product(const_tensor_view const& dy, const_tensor_view const& x, P positions, R* out) const {
+    visit(dy.type(), [&]<class Dy>() {
+      visit(x.type(), [&]<class X>() {
+        detail::sampled_product(*pool_, detail::as_matrix<Dy>("dY", dy), detail::as_matrix<X>("X", x), positions, out);
+      });
+    });
+  }
+
+  /// Workspace: strips of dY and X, about 2 MiB in float32 (more only if one output row of all channels exceeds that).
+  template <Positions P, Real R>
+  void sampled_convolution(conv2d_shape const& shape, const_tensor_view const& dy, const_tensor_view const& x,
+                           P positions, R* out) const {
+    visit(dy.type(), [&]<class Dy>() {
+      visit(x.type(), [&]<class X>() {
+        detail::banded_convolution<Dy, X, R>{shape, dy, x}.add(*pool_, positions, out);
+      });
+    });
+  }
+
+  /// Extra memory: 8 bytes a token and 8 bytes a row of the embedding.
+  template <Positions P, Real R>
+  void sampled_rows(const_tensor_view const& dy, std::span<std::int64_t const> index, P positions, R* out) const {
+    auto const shape = positions.shape();
+    std::vector<std::int64_t> first(static_cast<std::size_t>(shape.rows) + 1);  // of each row's tokens, in `tokens`
+    for (auto const row : index) ++first[static_cast<std::size_t>(row) + 1];
+    std::partial_sum(first.begin(), first.end(), first.begin());
+    std::vector<std::int64_t> tokens(index.size());
+    auto next = first;
+    for (std::size_t t = 0; t < index.size(); ++t)
+      tokens[static_cast<std::size_t>(next[static_cast<std::size_t>(index[t])]++)] = static_cast<std::int64_t>(t);
+    visit(dy.type(), [&]<class Dy>() {
+      auto const m = detail::as_matrix<Dy>("dY", dy);
+      sara::for_each(*this, positions, [&, m](std::int64_t slot, std::int64_t position) {
+        auto const row = static_cast<std::size_t>(position / shape.cols);
+        R sum = 0;
+        for (auto k = first[row]; k < first[row + 1]; ++k)
+          sum += static_cast<R>(
+              widen(m.data[tokens[static_cast<std::size_t>(k)] * m.row_stride + position % shape.cols * m.col_stride]));
+        out[slot] += sum;
+      });
+    });
+  }
+
+  template <Positions P, Real R>
+  void polar_factor(exact_svd, P positions, R const* values, double weight, R* gradient, double* norm) const {
+    *norm += weight * detail::exact_polar_factor(positions, values, weight, gradient);
+  }
+
+  void synchronize() const noexcept {}
+
+ private:
+  /// Slots of one task; fixed, so that sums are the same bits for any number of threads.
+  static constexpr std::int64_t range_ = 1 << 14;
+
+  template <class Job>
+  static std::int64_t ranges_in(std::span<Job const> jobs) {
+    std::int64_t n = 0;
+    for (auto const& job : jobs) n += detail::ranges_of(job.positions.count(), range_);
+    return n;
+  }
+
+  /// f(job, first slot, last slot, number of the range) for all ranges of all jobs, in one call of the threads.
+  template <class Job, class F>
+  void over_ranges(std::span<Job const> jobs, F&& f) const {
+    std::vector<std::int64_t> first_range;  // of each job, ascending
+    std::int64_t ranges = 0;
+    for (auto const& job : jobs) {
+      first_range.push_back(ranges);
+      ranges += detail::ranges_of(job.positions.count(), range_);
+    }
+    pool_->parallel_for(ranges, [&](std::int64_t range) {
+      auto const found = std::upper_bound(first_range.begin(), first_range.end(), range) - 1;
+      auto const& job = jobs[static_cast<std::size_t>(found - first_range.begin())];
+      auto const first = (range - *found) * range_;
+      f(job, first, std::min(job.positions.count(), first + range_), range);
+    });
+  }
+
+  std::shared_ptr<thread_pool> pool_;
+};
+
+static_assert(TensorBackend<host>);
+
+}  // namespace sara

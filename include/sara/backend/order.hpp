@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+
+#include <sara/host_device.hpp>
+#include <sara/tensor/dtype.hpp>
+#include <sara/tensor/view.hpp>
+
+namespace sara {
+
+/// A score as an unsigned key of the same order: a < b exactly if order_key(a) < order_key(b), -0 before +0.
+/// NaN gets never_key, so that nothing selects it.
+inline constexpr std::uint64_t never_key = ~std::uint64_t{0};
+
+[[nodiscard]] SARA_HOST_DEVICE inline std::uint64_t order_key(double score) {
+  if (score != score) return never_key;
+  auto const bits = std::bit_cast<std::uint64_t>(score);
+  return bits & (std::uint64_t{1} << 63) ? ~bits : bits | (std::uint64_t{1} << 63);
+}
+[[nodiscard]] SARA_HOST_DEVICE inline std::uint64_t order_key(std::uint64_t score) { return score; }
+
+/// The double of an order_key; undoes order_key(double).
+[[nodiscard]] SARA_HOST_DEVICE inline double score_of_key(std::uint64_t key) {
+  return std::bit_cast<double>(key & (std::uint64_t{1} << 63) ? key & ~(std::uint64_t{1} << 63) : ~key);
+}
+
+/// A score: score(weight, position) → double or std::uint64_t, the lower the sooner selected.
+/// The weight comes widened (float, or double for float64). Trivially copyable, callable where the backend computes.
+template <class S>
+concept Score = std::copyable<S> && requires(S const s, float w, double d, std::int64_t i) {
+  { order_key(s(w, i)) } -> std::same_as<std::uint64_t>;
+  { order_key(s(d, i)) } -> std::same_as<std::uint64_t>;
+};
+
+/// The key by which an entry is selected; never_key for NaN and infinite weights whatever their score.
+template <Score S, Real R>
+[[nodiscard]] SARA_HOST_DEVICE std::uint64_t entry_key(S const& score, R weight, std::int64_t position) {
+  return std::isfinite(weight) ? order_key(score(weight, position)) : never_key;
+}
+
+/// Where selection ends: entries with a key below `bound`, then in ascending order of position `ties` entries whose
+/// key is `bound` itself.
+struct key_cut {
+  std::uint64_t bound = 0;
+  std::int64_t ties = 0;
+};
+
+/// A tensor with the score of its entries.
+template <Score S>
+struct scored_tensor {
+  const_tensor_view tensor;
+  S score;
+};
+
+/// What compact found in one tensor: positions, ascending, in the backend's memory.
+template <class Buffer>
+struct compaction {
+  Buffer positions;             ///< int64, [count]
+  std::int64_t count = 0;       ///< selected entries
+  std::int64_t not_finite = 0;  ///< NaN and infinite weights, never selected
+  std::int64_t ties = 0;        ///< of those selected, entries whose key is the cut's bound
+};
+
+}  // namespace sara

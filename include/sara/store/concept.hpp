@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+
+#include <sara/backend/concept.hpp>
+#include <sara/host_device.hpp>
+#include <sara/tensor/view.hpp>
+
+namespace sara {
+
+/// How the positions of one tensor are held in the backend's memory: the owner of a Positions value.
+///
+///     Store(backend, shape, positions, count)   // from ascending row-major int64 positions in the backend's memory
+///     store.ref()                               // a trivially copyable Positions value for loops and kernels
+///     store.bytes()                             // exactly what it holds in the backend's memory
+///
+/// A store is built with for_each alone, from named function objects (nvcc takes no lambda in a constructor), so that
+/// one text serves the host and a CUDA device.
+template <class S, class Backend>
+concept SparseParameterStore = std::movable<S> && TensorBackend<Backend> &&
+    requires(S const s, Backend const backend, matrix_shape shape, std::int64_t const* positions, std::int64_t count) {
+  S(backend, shape, positions, count);
+  { s.ref() } -> Positions;
+  { s.count() } -> std::same_as<std::int64_t>;
+  { s.bytes() } -> std::same_as<std::int64_t>;
+};
+
+/// Passes a store by its template's name: `sara::store_as<sara::bitmask>{}`.
+template <template <class> class Store>
+struct store_as {
+  template <class Backend>
+  using type = Store<Backend>;
+};
+
+namespace detail {
+
+template <class Ref>
+struct take_slots {
+  Ref from;
+  std::int64_t const* slots;
+  std::int64_t* to;
+  SARA_HOST_DEVICE void operator()(std::int64_t i, std::int64_t) const { to[i] = from.position(slots[i]); }
+};
+
+}  // namespace detail
+
+/// The store that keeps only the slots given, ascending: M ∧ keep, for reselection.
+/// @param slots  [count] int64, in the backend's memory
+/// Extra memory: 8 bytes a kept slot, until return.
+template <class Store, TensorBackend Backend>
+requires SparseParameterStore<Store, Backend>
+[[nodiscard]] Store intersect(Backend const& backend, Store const& store, std::int64_t const* slots,
+                              std::int64_t count) {
+  auto positions = backend.template allocate<std::int64_t>(count);
+  auto from = store.ref();
+  for_each(backend, all_positions{count}, detail::take_slots<decltype(from)>{from, slots, positions.data()});
+  backend.synchronize();
+  return Store(backend, from.shape(), positions.data(), count);
+}
+
+}  // namespace sara
