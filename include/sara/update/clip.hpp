@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <span>
+
+#include <sara/backend/concept.hpp>
+
+namespace sara {
+
+namespace detail {
+
+template <Real R>
+struct square_of {
+  R const* column;
+  [[nodiscard]] SARA_HOST_DEVICE double operator()(std::int64_t i, std::int64_t) const {
+    return static_cast<double>(column[i]) * static_cast<double>(column[i]);
+  }
+};
+
+struct clip_factor {
+  double const* squared_norm;
+  double max_norm;
+  double* factor;
+  SARA_HOST_DEVICE void operator()(std::int64_t, std::int64_t) const {
+    auto const norm = std::sqrt(*squared_norm);
+    *factor = norm > max_norm ? max_norm / norm : norm == norm ? 1.0 : norm;  // a NaN norm stays visible
+  }
+};
+
+}  // namespace detail
+
+/// *squared = Σ column², summed in double.
+/// @param column   [count], in the backend's memory
+/// @param squared  one double, in the backend's memory
+/// Does not synchronise.
+template <TensorBackend Backend, Real R>
+void squared_norm(Backend const& backend, R const* column, std::int64_t count, double* squared) {
+  sparse_job<all_positions, detail::square_of<R>> const job{{count}, {column}};
+  backend.reduce(std::span<sparse_job<all_positions, detail::square_of<R>> const>{&job, 1}, squared);
+}
+
+/// *factor = min(1, max_norm / √squared): what to multiply a compact gradient by so that its norm, the norm of
+/// everything that learns, is at most max_norm. Does not synchronise.
+template <TensorBackend Backend>
+void clip_factor(Backend const& backend, double const* squared_norm, double max_norm, double* factor) {
+  for_each(backend, all_positions{1}, detail::clip_factor{squared_norm, max_norm, factor});
+}
+
+}  // namespace sara

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <type_traits>
+
+#include <sara/host_device.hpp>
+#include <sara/tensor/dtype.hpp>
+
+namespace sara {
+
+/// Most columns of state that an update rule may ask for.
+inline constexpr int max_moments = 4;
+
+/// The state of one entry: moment k of it, in columns [moments][entries].
+template <class R>
+struct moments_of_entry {
+  R* first;
+  std::int64_t stride;
+  [[nodiscard]] SARA_HOST_DEVICE R& operator[](int k) const { return first[k * stride]; }
+};
+
+/// What a rule knows of the step.
+struct update_step {
+  std::int64_t t = 1;  ///< steps since the moments started at zero, this one included
+  double rate = 0;     ///< learning rate
+};
+
+/// How compact values move.
+///
+///     rule.moments()                     // columns of state an entry needs, 0 to max_moments; all start at zero
+///     rule.template kernel<R>(step)      // a trivially copyable function object, callable where the backend computes:
+///     kernel(value, gradient, moments)   // R& value, R gradient, moments_of_entry<R>: moves one value
+///
+/// Adaptive or not, a rule sees one entry at a time: that is what lets one pass do everything.
+template <class U>
+concept UpdateRule = std::copyable<U> && requires(U const u, update_step step, float& value) {
+  { u.moments() } -> std::convertible_to<int>;
+  requires std::is_trivially_copyable_v<decltype(u.template kernel<float>(step))>;
+  u.template kernel<float>(step)(value, 0.0f, moments_of_entry<float>{});
+};
+
+}  // namespace sara
