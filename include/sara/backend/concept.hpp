@@ -9,6 +9,7 @@
 #include <sara/backend/convolution.hpp>
 #include <sara/backend/order.hpp>
 #include <sara/backend/positions.hpp>
+#include <sara/host_device.hpp>
 #include <sara/tensor/view.hpp>
 
 namespace sara {
@@ -19,6 +20,9 @@ struct score_probe {
 };
 struct value_probe {
   double operator()(std::int64_t, std::int64_t) const { return 0; }
+};
+struct bits_probe {
+  std::uint64_t operator()(std::int64_t, std::int64_t) const { return 0; }
 };
 }  // namespace detail
 
@@ -61,6 +65,7 @@ concept TensorBackend = std::copy_constructible<B> &&
     requires(B const b, std::int64_t n, const_tensor_view view, float* column, double* sum, all_positions positions,
              std::span<float const> host_in, std::span<float> host_out,
              std::span<sparse_job<all_positions, detail::value_probe> const> jobs,
+             std::span<sparse_job<all_positions, detail::bits_probe> const> bit_jobs, std::uint64_t* bits,
              std::span<scored_tensor<detail::score_probe> const> scored, conv2d_shape convolution,
              std::span<std::int64_t const> index) {
   { B::where } -> std::convertible_to<memory>;
@@ -86,11 +91,32 @@ void require_memory(B const&, char const* what, basic_tensor_view<Byte> const& t
                                 tensor.where());
 }
 
+namespace detail {
+template <class T>
+struct set_zero {
+  T* to;
+  SARA_HOST_DEVICE void operator()(std::int64_t i, std::int64_t) const { to[i] = T{}; }
+};
+}  // namespace detail
+
 /// One job.
 template <TensorBackend B, Positions P, class F>
 void for_each(B const& backend, P positions, F f) {
   sparse_job<P, F> const job{positions, f};
   backend.for_each(std::span<sparse_job<P, F> const>{&job, 1});
+}
+
+/// to[0 … count - 1] = 0.
+template <TensorBackend B, class T>
+void set_zero(B const& backend, T* to, std::int64_t count) {
+  for_each(backend, all_positions{count}, detail::set_zero<T>{to});
+}
+
+/// *sum += Σ f(slot, position), of one job.
+template <TensorBackend B, Positions P, class F, class Sum>
+void reduce(B const& backend, P positions, F f, Sum* sum) {
+  sparse_job<P, F> const job{positions, f};
+  backend.reduce(std::span<sparse_job<P, F> const>{&job, 1}, sum);
 }
 
 }  // namespace sara

@@ -52,21 +52,25 @@ class host {
 
   template <Positions P, class F>
   void for_each(std::span<sparse_job<P, F> const> jobs) const {
-    over_ranges(jobs, [](sparse_job<P, F> const& job, std::int64_t first, std::int64_t last, std::int64_t) {
-      job.positions.for_each(first, last, job.f);
-    });
+    over_ranges(
+        jobs, [](std::int64_t) {},
+        [](sparse_job<P, F> const& job, std::int64_t first, std::int64_t last, std::int64_t) {
+          job.positions.for_each(first, last, job.f);
+        });
   }
 
-  template <Positions P, class F>
-  void reduce(std::span<sparse_job<P, F> const> jobs, double* sum) const {
-    std::vector<double> parts(static_cast<std::size_t>(ranges_in(jobs)));
-    over_ranges(jobs, [&](sparse_job<P, F> const& job, std::int64_t first, std::int64_t last, std::int64_t range) {
-      double part = 0;
-      job.positions.for_each(first, last,
-                             [&](std::int64_t slot, std::int64_t position) { part += job.f(slot, position); });
-      parts[static_cast<std::size_t>(range)] = part;
-    });
-    *sum = std::accumulate(parts.begin(), parts.end(), 0.0);
+  template <Positions P, class F, class Sum>
+  void reduce(std::span<sparse_job<P, F> const> jobs, Sum* sum) const {
+    std::vector<Sum> parts;
+    over_ranges(
+        jobs, [&](std::int64_t ranges) { parts.resize(static_cast<std::size_t>(ranges)); },
+        [&](sparse_job<P, F> const& job, std::int64_t first, std::int64_t last, std::int64_t range) {
+          Sum part{};
+          job.positions.for_each(first, last,
+                                 [&](std::int64_t slot, std::int64_t position) { part += job.f(slot, position); });
+          parts[static_cast<std::size_t>(range)] = part;
+        });
+    *sum = std::accumulate(parts.begin(), parts.end(), *sum);
   }
 
   template <Score S>
@@ -135,22 +139,17 @@ class host {
   /// Slots of one task; fixed, so that sums are the same bits for any number of threads.
   static constexpr std::int64_t range_ = 1 << 14;
 
-  template <class Job>
-  static std::int64_t ranges_in(std::span<Job const> jobs) {
-    std::int64_t n = 0;
-    for (auto const& job : jobs) n += detail::ranges_of(job.positions.count(), range_);
-    return n;
-  }
-
-  /// f(job, first slot, last slot, number of the range) for all ranges of all jobs, in one call of the threads.
-  template <class Job, class F>
-  void over_ranges(std::span<Job const> jobs, F&& f) const {
+  /// begin(number of ranges), then f(job, first slot, last slot, number of the range) for all ranges of all jobs, in
+  /// one call of the threads.
+  template <class Job, class Begin, class F>
+  void over_ranges(std::span<Job const> jobs, Begin&& begin, F&& f) const {
     std::vector<std::int64_t> first_range;  // of each job, ascending
     std::int64_t ranges = 0;
     for (auto const& job : jobs) {
       first_range.push_back(ranges);
       ranges += detail::ranges_of(job.positions.count(), range_);
     }
+    begin(ranges);
     pool_->parallel_for(ranges, [&](std::int64_t range) {
       auto const found = std::upper_bound(first_range.begin(), first_range.end(), range) - 1;
       auto const& job = jobs[static_cast<std::size_t>(found - first_range.begin())];

@@ -12,18 +12,18 @@
 
 namespace sara {
 
-/// A score as an unsigned key of the same order: a < b exactly if order_key(a) < order_key(b), -0 before +0.
+/// A score as an unsigned key of the same order: a < b exactly if order_key(a) < order_key(b); the zeros are equal.
 /// NaN gets never_key, so that nothing selects it.
 inline constexpr std::uint64_t never_key = ~std::uint64_t{0};
 
 [[nodiscard]] SARA_HOST_DEVICE inline std::uint64_t order_key(double score) {
   if (score != score) return never_key;
-  auto const bits = std::bit_cast<std::uint64_t>(score);
+  auto const bits = std::bit_cast<std::uint64_t>(score + 0.0);  // -0 + 0 is +0
   return bits & (std::uint64_t{1} << 63) ? ~bits : bits | (std::uint64_t{1} << 63);
 }
 [[nodiscard]] SARA_HOST_DEVICE inline std::uint64_t order_key(std::uint64_t score) { return score; }
 
-/// The double of an order_key; undoes order_key(double).
+/// The double of an order_key; undoes order_key(double), but for the sign of zero.
 [[nodiscard]] SARA_HOST_DEVICE inline double score_of_key(std::uint64_t key) {
   return std::bit_cast<double>(key & (std::uint64_t{1} << 63) ? key & ~(std::uint64_t{1} << 63) : ~key);
 }
@@ -31,7 +31,7 @@ inline constexpr std::uint64_t never_key = ~std::uint64_t{0};
 /// A score: score(weight, position) → double or std::uint64_t, the lower the sooner selected.
 /// The weight comes widened (float, or double for float64). Trivially copyable, callable where the backend computes.
 template <class S>
-concept Score = std::copyable<S> && requires(S const s, float w, double d, std::int64_t i) {
+concept Score = std::copy_constructible<S> && requires(S const s, float w, double d, std::int64_t i) {
   { order_key(s(w, i)) } -> std::same_as<std::uint64_t>;
   { order_key(s(d, i)) } -> std::same_as<std::uint64_t>;
 };

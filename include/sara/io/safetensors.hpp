@@ -80,11 +80,16 @@ struct stored_tensor {
 /// Source: the format's description, github.com/huggingface/safetensors.
 class safetensors {
  public:
+  safetensors(safetensors&&) = default;  // never copied: the tensors lie in its bytes
+  safetensors& operator=(safetensors&&) = default;
+
   /// @throws file_error  if the file cannot be read or breaks the format
   /// Extra memory: the file's size.
   [[nodiscard]] static safetensors load(std::filesystem::path const& path) {
+    std::error_code ignored;
     std::ifstream in{path, std::ios::binary | std::ios::ate};
-    detail::require<file_error>(in.good(), path.string(), ": expected a readable file, got none");
+    detail::require<file_error>(in.good() && std::filesystem::is_regular_file(path, ignored), path.string(),
+                                ": expected a readable file, got none");
     auto const length = static_cast<std::int64_t>(in.tellg());
     safetensors out;
     out.path_ = path.string();
@@ -141,6 +146,8 @@ class safetensors {
   }
 
  private:
+  safetensors() = default;
+
   template <class... Parts>
   void refuse_unless(bool condition, Parts const&... parts) const {
     detail::require<file_error>(condition, path_, ": ", parts...);
@@ -188,7 +195,9 @@ class safetensors {
     auto const element = sizes.find(tensor.type);
     refuse_unless(element != sizes.end(), "'", name, "': expected a known element type, got '", tensor.type, "'");
     std::int64_t bytes = element->second;
-    for (auto const& extent : value.at("shape")) {
+    auto const& shape = value.at("shape");
+    refuse_unless(shape.is_array(), "'", name, "': expected a list of extents, got ", shape.dump());
+    for (auto const& extent : shape) {
       refuse_unless(extent.is_number_unsigned(), "'", name, "': expected extents of at least 0, got ", extent.dump());
       auto const n = extent.get<std::uint64_t>();
       refuse_unless(n <= data_.size() &&
@@ -238,13 +247,14 @@ class safetensors_writer {
  public:
   /// Copies the elements.
   /// @throws shape_error  unless the product of the extents is the number of elements
-  /// @throws name_error   if the name was added before
+  /// @throws name_error   if the name was added before, or is "__metadata__", which the format keeps for itself
   template <class T>
   void add(std::string const& name, std::span<T const> values, std::vector<std::int64_t> shape) {
     static_assert(!stored_name<T>.empty(), "sara: safetensors has no name for this element type");
     stored_tensor const probe{std::string(stored_name<T>), std::move(shape), std::as_bytes(values)};
     detail::require<shape_error>(probe.size() == static_cast<std::int64_t>(values.size()), "safetensors '", name,
                                  "': expected ", probe.size(), " elements for its extents, got ", values.size());
+    detail::require<name_error>(name != "__metadata__", "safetensors: expected another name than '", name, "'");
     for (auto const& item : items_)
       detail::require<name_error>(item.name != name, "safetensors: expected each tensor once, got '", name, "' twice");
     items_.push_back({name, probe.type, probe.shape, sizeof(T), {probe.bytes.begin(), probe.bytes.end()}});
@@ -273,12 +283,22 @@ class safetensors_writer {
           {"dtype", item->type}, {"shape", item->shape}, {"data_offsets", {offset, offset + item->bytes.size()}}};
       offset += item->bytes.size();
     }
-    std::string text = header.dump();
+    std::string text;
+    try {
+      text = header.dump();
+    } catch (nlohmann::json::exception const& e) {
+      throw file_error(detail::text(path.string(), ": expected names and metadata in UTF-8, got ", e.what()));
+    }
     text.append((8 - text.size() % 8) % 8, ' ');
     auto const length = static_cast<std::uint64_t>(text.size());
 
     auto temporary = path;
     temporary += ".part";
+    auto const give_up = [&](std::string const& why) {
+      std::error_code ignored;
+      std::filesystem::remove(temporary, ignored);
+      throw file_error(path.string() + ": expected to " + why);
+    };
     {
       std::ofstream out{temporary, std::ios::binary | std::ios::trunc};
       out.write(reinterpret_cast<char const*>(&length), sizeof length);
@@ -286,18 +306,11 @@ class safetensors_writer {
       for (auto const* item : order)
         out.write(reinterpret_cast<char const*>(item->bytes.data()), static_cast<std::streamsize>(item->bytes.size()));
       out.flush();
-      if (!out.good()) {
-        std::error_code ignored;
-        out.close();
-        std::filesystem::remove(temporary, ignored);
-        throw file_error(detail::text(path.string(), ": expected to write ", sizeof length + length + offset,
-                                      " bytes, got a write error"));
-      }
+      if (!out.good()) give_up(detail::text("write ", sizeof length + length + offset, " bytes, got a write error"));
     }
     std::error_code failed;
     std::filesystem::rename(temporary, path, failed);
-    detail::require<file_error>(!failed, path.string(), ": expected to rename ", temporary.string(), " to it, got ",
-                                failed.message());
+    if (failed) give_up(detail::text("rename ", temporary.string(), " to it, got ", failed.message()));
     return static_cast<std::int64_t>(sizeof length + length + offset);
   }
 

@@ -31,15 +31,15 @@ namespace detail {
 
 /// The same rate throughout, after a linear warm-up from rate / warmup.
 struct constant_rate {
-  std::optional<double> rate;  ///< without it, eq. 12 of the selection's threshold
-  std::int64_t warmup = 0;     ///< steps
+  std::optional<double> rate = {};  ///< without it, eq. 12 of the selection's threshold
+  std::int64_t warmup = 0;          ///< steps
 
   [[nodiscard]] double factor(std::int64_t step) const { return detail::warming(step, warmup).value_or(1.0); }
 };
 
 /// From the rate to floor · rate along half a cosine, after a linear warm-up; what the paper uses, without warm-up.
 struct cosine_rate {
-  std::optional<double> rate;
+  std::optional<double> rate = {};
   std::int64_t steps = 5000;  ///< of the whole run, warm-up included
   std::int64_t warmup = 0;
   double floor = 0;  ///< the last factor
@@ -52,7 +52,7 @@ struct cosine_rate {
 
 /// From the rate to floor · rate along a line, after a linear warm-up.
 struct linear_rate {
-  std::optional<double> rate;
+  std::optional<double> rate = {};
   std::int64_t steps = 5000;
   std::int64_t warmup = 0;
   double floor = 0;

@@ -34,8 +34,8 @@ namespace detail {
 
 /// Reselects after half of the steps, as the paper does: M ← M ∧ 1[|P| < θ].
 struct reselect_halfway {
-  std::int64_t steps = 5000;        ///< of the whole run
-  std::optional<double> threshold;  ///< θ, where it shall differ from the selection's
+  std::int64_t steps = 5000;             ///< of the whole run
+  std::optional<double> threshold = {};  ///< θ, where it shall differ from the selection's
 
   [[nodiscard]] bool reselects_after(std::int64_t step) const noexcept { return step > 0 && step == steps / 2; }
   [[nodiscard]] smaller_than keep(std::optional<double> selected) const {
@@ -45,8 +45,8 @@ struct reselect_halfway {
 
 /// Reselects after each of the given numbers of steps.
 struct reselect_at {
-  std::vector<std::int64_t> steps;
-  std::optional<double> threshold;
+  std::vector<std::int64_t> steps = {};
+  std::optional<double> threshold = {};
 
   [[nodiscard]] bool reselects_after(std::int64_t step) const {
     return std::find(steps.begin(), steps.end(), step) != steps.end();
@@ -59,7 +59,7 @@ struct reselect_at {
 /// Reselects after every so many steps.
 struct reselect_every {
   std::int64_t steps = 1000;
-  std::optional<double> threshold;
+  std::optional<double> threshold = {};
 
   [[nodiscard]] bool reselects_after(std::int64_t step) const noexcept {
     return steps > 0 && step > 0 && step % steps == 0;

@@ -22,8 +22,8 @@ enum class scope : std::uint8_t { model, tensor };
 /// Exactly so many entries of lowest score; equal scores go in the order of the tensors, then of positions.
 /// One of the two is given.
 struct count_cut {
-  std::optional<double> fraction;     ///< of all entries, NaN and infinite ones included; rounded to nearest
-  std::optional<std::int64_t> count;  ///< at most the number of entries
+  std::optional<double> fraction = {};     ///< of all entries, NaN and infinite ones included; rounded to nearest
+  std::optional<std::int64_t> count = {};  ///< at most the number of entries
   scope over = scope::model;
 };
 
@@ -37,7 +37,7 @@ using cut = std::variant<threshold_cut, count_cut>;
 ///
 /// `static constexpr bool by_magnitude = true` says that the score is |w|: reselection then knows its threshold.
 template <class S>
-concept ThresholdSelector = std::copyable<S> && requires(S const s, const_named_tensor const& w) {
+concept ThresholdSelector = std::copy_constructible<S> && requires(S const s, const_named_tensor const& w) {
   { s.score(w) } -> Score;
   { s.cut(w) } -> std::convertible_to<cut>;
 };
@@ -46,7 +46,7 @@ concept ThresholdSelector = std::copyable<S> && requires(S const s, const_named_
 struct magnitude {
   template <Real R>
   [[nodiscard]] SARA_HOST_DEVICE double operator()(R w, std::int64_t) const {
-    return static_cast<double>(w < 0 ? -w : w + R{0});  // + 0 makes -0 the zero that it equals
+    return static_cast<double>(w < 0 ? -w : w);
   }
 };
 

@@ -61,9 +61,9 @@ struct any_entries {
 ///
 ///     sara::fisher{.information = sara::views_of<sara::const_tensor_view>(squared_gradients), .fraction = 0.05}
 struct fisher {
-  std::vector<const_named_tensor> information;  ///< one tensor a weight, of its name and extents
-  std::optional<double> fraction;
-  std::optional<std::int64_t> count;
+  std::vector<const_named_tensor> information = {};  ///< one tensor a weight, of its name and extents
+  std::optional<double> fraction = {};
+  std::optional<std::int64_t> count = {};
   scope over = scope::model;
 
   struct score_type {
@@ -82,9 +82,9 @@ struct fisher {
 /// The entries that a full fine-tuning changed most (LT-SFT): |tuned - w|, of the weights that it ended with.
 /// The tensors must live until selection has ended.
 struct most_changed {
-  std::vector<const_named_tensor> tuned;  ///< one tensor a weight, of its name and extents
-  std::optional<double> fraction;
-  std::optional<std::int64_t> count;
+  std::vector<const_named_tensor> tuned = {};  ///< one tensor a weight, of its name and extents
+  std::optional<double> fraction = {};
+  std::optional<std::int64_t> count = {};
   scope over = scope::model;
 
   struct score_type {

@@ -14,8 +14,8 @@ namespace sara {
 ///     sara::smallest{.fraction = 0.05}
 ///     sara::smallest{.count = 5'000'000}
 struct smallest {
-  std::optional<double> fraction;
-  std::optional<std::int64_t> count;
+  std::optional<double> fraction = {};
+  std::optional<std::int64_t> count = {};
   scope over = scope::model;
 
   static constexpr bool by_magnitude = true;
@@ -25,8 +25,8 @@ struct smallest {
 
 /// The entries of largest |w|, an ablation of the paper (Table 2).
 struct largest {
-  std::optional<double> fraction;
-  std::optional<std::int64_t> count;
+  std::optional<double> fraction = {};
+  std::optional<std::int64_t> count = {};
   scope over = scope::model;
 
   [[nodiscard]] negative_magnitude score(const_named_tensor const&) const { return {}; }
@@ -35,8 +35,8 @@ struct largest {
 
 /// Entries at random, an ablation of the paper (Table 2). A function of seed, tensor name and position alone.
 struct random {
-  std::optional<double> fraction;
-  std::optional<std::int64_t> count;
+  std::optional<double> fraction = {};
+  std::optional<std::int64_t> count = {};
   scope over = scope::model;
   std::uint64_t seed = 0;
 

@@ -3,6 +3,8 @@
 
 #include <concepts>
 #include <cstdint>
+#include <span>
+#include <vector>
 
 #include <sara/backend/concept.hpp>
 #include <sara/host_device.hpp>
@@ -36,6 +38,11 @@ struct store_as {
 
 namespace detail {
 
+struct list_positions {
+  std::int64_t* to;
+  SARA_HOST_DEVICE void operator()(std::int64_t slot, std::int64_t position) const { to[slot] = position; }
+};
+
 template <class Ref>
 struct take_slots {
   Ref from;
@@ -58,6 +65,17 @@ requires SparseParameterStore<Store, Backend>
   for_each(backend, all_positions{count}, detail::take_slots<decltype(from)>{from, slots, positions.data()});
   backend.synchronize();
   return Store(backend, from.shape(), positions.data(), count);
+}
+
+/// A store's positions, ascending, in host memory. Synchronises.
+template <TensorBackend Backend, class Store>
+requires SparseParameterStore<Store, Backend>
+[[nodiscard]] std::vector<std::int64_t> positions_of(Backend const& backend, Store const& store) {
+  auto positions = backend.template allocate<std::int64_t>(store.count());
+  for_each(backend, store.ref(), detail::list_positions{positions.data()});
+  std::vector<std::int64_t> out(static_cast<std::size_t>(store.count()));
+  backend.download(positions.data(), std::span{out});
+  return out;
 }
 
 }  // namespace sara

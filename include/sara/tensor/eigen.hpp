@@ -10,10 +10,6 @@
 namespace sara {
 namespace detail {
 
-/// Eigen types that have elements in memory: Matrix, Array, Map, Ref, Block of these.
-template <class T>
-concept EigenDirect = std::derived_from<T, Eigen::DenseBase<T>> && bool(T::Flags& Eigen::DirectAccessBit);
-
 template <class T>
 struct eigen_scalar {
   using type = T;
@@ -26,6 +22,11 @@ template <>
 struct eigen_scalar<Eigen::bfloat16> {
   using type = bfloat16;
 };
+
+/// Eigen types that have elements of a dtype in memory: Matrix, Array, Map, Ref, Block of these.
+template <class T>
+concept EigenDirect = std::derived_from<T, Eigen::DenseBase<T>> && bool(T::Flags& Eigen::DirectAccessBit) &&
+                      Scalar<typename eigen_scalar<typename T::Scalar>::type>;
 
 }  // namespace detail
 

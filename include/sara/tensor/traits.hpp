@@ -77,17 +77,28 @@ struct scalar_of<T, std::void_t<typename tensor_traits<std::remove_cvref_t<T>>::
   using type = typename tensor_traits<std::remove_cvref_t<T>>::scalar;
 };
 
+template <class Named>
+concept NamedByMember = requires(Named& named) {
+  named.name;
+  named.tensor;
+};
+template <class Named>
+concept NamedByTuple = requires(Named& named) {
+  std::get<0>(named);
+  std::get<1>(named);
+};
+
 /// The tensor of a (name, tensor) pair, or of a named_tensor.
 template <class Named>
-decltype(auto) tensor_of(Named& named) {
-  if constexpr (requires { named.tensor; })
+requires(NamedByMember<Named> || NamedByTuple<Named>) decltype(auto) tensor_of(Named& named) {
+  if constexpr (NamedByMember<Named>)
     return (named.tensor);
   else
     return std::get<1>(named);
 }
 template <class Named>
-decltype(auto) name_of_pair(Named& named) {
-  if constexpr (requires { named.tensor; })
+requires(NamedByMember<Named> || NamedByTuple<Named>) decltype(auto) name_of_pair(Named& named) {
+  if constexpr (NamedByMember<Named>)
     return (named.name);
   else
     return std::get<0>(named);

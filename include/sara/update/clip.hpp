@@ -3,7 +3,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <span>
 
 #include <sara/backend/concept.hpp>
 
@@ -31,14 +30,18 @@ struct clip_factor {
 
 }  // namespace detail
 
-/// *squared = Σ column², summed in double.
+/// Clips the compact gradient, the gradient of everything that learns, to a norm: an argument of fine_tuner.
+struct clip_norm {
+  double max = 1;
+};
+
+/// *squared += Σ column², summed in double.
 /// @param column   [count], in the backend's memory
 /// @param squared  one double, in the backend's memory
 /// Does not synchronise.
 template <TensorBackend Backend, Real R>
 void squared_norm(Backend const& backend, R const* column, std::int64_t count, double* squared) {
-  sparse_job<all_positions, detail::square_of<R>> const job{{count}, {column}};
-  backend.reduce(std::span<sparse_job<all_positions, detail::square_of<R>> const>{&job, 1}, squared);
+  reduce(backend, all_positions{count}, detail::square_of<R>{column}, squared);
 }
 
 /// *factor = min(1, max_norm / √squared): what to multiply a compact gradient by so that its norm, the norm of

@@ -1,0 +1,518 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <sara/adapter/adapter.hpp>
+#include <sara/adapter/base_hash.hpp>
+#include <sara/backend/concept.hpp>
+#include <sara/backprop/gather.hpp>
+#include <sara/backprop/scatter.hpp>
+#include <sara/error.hpp>
+#include <sara/regularize/nuclear_norm.hpp>
+#include <sara/schedule/rates.hpp>
+#include <sara/schedule/reselection.hpp>
+#include <sara/select/below.hpp>
+#include <sara/select/names.hpp>
+#include <sara/select/select.hpp>
+#include <sara/store/flat_index.hpp>
+#include <sara/tensor/traits.hpp>
+#include <sara/tune/arena.hpp>
+#include <sara/tune/handle.hpp>
+#include <sara/tune/kernels.hpp>
+#include <sara/tune/roles.hpp>
+#include <sara/tune/segment.hpp>
+#include <sara/tune/state.hpp>
+#include <sara/update/adamw.hpp>
+#include <sara/update/clip.hpp>
+
+namespace sara {
+
+/// What a step did. The sums are read from the backend's memory when asked for, which waits for the backend; they are
+/// those of the latest step.
+template <class Tuner>
+class step_report {
+ public:
+  std::int64_t step = 0;      ///< steps done, this one included
+  double rate = 0;            ///< learning rate of this step
+  bool reselected = false;    ///< M was reselected after this step
+  std::int64_t learning = 0;  ///< entries that learn from now on
+
+  step_report(Tuner const& tuner, std::int64_t steps, double step_rate, bool has_reselected, std::int64_t entries)
+      : step{steps}, rate{step_rate}, reselected{has_reselected}, learning{entries}, tuner_{&tuner} {}
+
+  /// λ Σ ‖P ⊙ M‖_* over the matrices that were regularised, before the step.
+  [[nodiscard]] double regularizer_loss() const { return tuner_->sum(Tuner::regularizer_loss_at); }
+  /// Norm of the compact gradient, the regularizer's included, before clipping.
+  [[nodiscard]] double gradient_norm() const { return std::sqrt(tuner_->sum(Tuner::squared_norm_at)); }
+  /// How many of M (before this step's reselection) were at or above θ after the step; tensors that were not selected
+  /// by magnitude have no θ and count as none.
+  [[nodiscard]] std::int64_t at_or_above() const {
+    return static_cast<std::int64_t>(tuner_->sum(Tuner::at_or_above_at));
+  }
+
+ private:
+  Tuner const* tuner_;
+};
+
+/// SaRA on the weights of a model: selects what learns, takes gradients at those entries only, keeps them low-rank,
+/// moves them, reselects, and hands out the adapter.  (SaRA, sections 4.1 to 4.4)
+///
+///     sara::fine_tuner tuner{sara::host{}, named_weights(model),
+///                            sara::below{.threshold = 2e-3}, sara::nuclear_norm{.weight = 5e-4},
+///                            sara::reselect_halfway{.steps = 5000}, sara::adamw{}};
+///     // for each batch: forward; for each layer of the backward pass:
+///     tuner[name].accumulate(dy, x);
+///     tuner.step();
+///
+/// Every argument after the weights plays one role, in any order; roles that are left out have defaults:
+///
+/// | role | default |
+/// |---|---|
+/// | ThresholdSelector | below{} (θ = 2e-3) |
+/// | LowRankRegularizer | no_regularizer |
+/// | ProgressiveScheduler | never_reselect |
+/// | UpdateRule | adamw |
+/// | RateSchedule | constant_rate, at eq. 12 of the threshold |
+/// | names | all tensors may learn |
+/// | store_as<Store> | flat_index |
+/// | clip_norm | no clipping |
+/// | compute_in<R> | the tensors' type where known statically and float64, else float32 |
+///
+/// The weights stay where they are and change in place; they must outlive the tuner. Two names for one memory (tied
+/// weights) are one tensor. A tensor that got no gradient since the last step stays as it is, moments too.
+/// Memory beside the model: positions, and (1 + moments) columns of R, see memory().
+/// Example: tests/tune/fine_tuner.cpp
+template <TensorBackend Backend, Real R, class... Policies>
+class fine_tuner {
+  static_assert(((detail::roles<Backend>::template count_of<Policies> > 0) && ...),
+                "sara::fine_tuner: an argument plays no role. Expected a ThresholdSelector, LowRankRegularizer, "
+                "ProgressiveScheduler, UpdateRule or RateSchedule (see the concept of that name for what it needs), or "
+                "sara::names, store_as, clip_norm, compute_in.");
+  static_assert(((detail::roles<Backend>::template count_of<Policies> <= 1) && ...),
+                "sara::fine_tuner: an argument plays two roles. Expected a type that models one concept; split it.");
+
+  using role = detail::roles<Backend>;
+  using selector_type = detail::picked<role::template selector, below, Policies...>;
+  using regularizer_type = detail::picked<role::template regularizer, no_regularizer, Policies...>;
+  using scheduler_type = detail::picked<role::template scheduler, never_reselect, Policies...>;
+  using update_type = detail::picked<role::template update, adamw, Policies...>;
+  using rate_type = detail::picked<role::template rate, constant_rate, Policies...>;
+  using store_type =
+      typename detail::picked<role::template store, store_as<flat_index>, Policies...>::template type<Backend>;
+  using segment = detail::segment<store_type, R>;
+  static_assert(SparseParameterStore<store_type, Backend>,
+                "sara::fine_tuner: store_as expects a SparseParameterStore.");
+
+ public:
+  using handle = tensor_handle<Backend, segment, R>;
+  using report = step_report<fine_tuner>;
+
+  /// Selects, and takes note of the original values; no weight changes.
+  /// @param weights  any range of (name, tensor), see NamedTensors; tensors in the backend's memory
+  /// @throws name_error    for two tensors of one name
+  /// @throws shape_error   for two tensors over one memory with different extents
+  /// @throws dtype_error   for a float64 tensor while computing in float32
+  /// @throws value_error   for settings outside their range, or a missing rate or threshold where neither follows
+  /// @throws memory_error
+  /// Complexity: a few reads of the weights. Synchronises.
+  template <NamedTensors Range>
+  fine_tuner(Backend backend, Range&& weights, Policies... policies)
+      : backend_{std::move(backend)},
+        regularizer_{detail::pick<role::template regularizer>(no_regularizer{}, policies...)},
+        scheduler_{detail::pick<role::template scheduler>(never_reselect{}, policies...)},
+        update_{detail::pick<role::template update>(adamw{}, policies...)},
+        schedule_{detail::pick<role::template rate>(constant_rate{}, policies...)},
+        clip_{detail::pick<role::template clip>(std::optional<clip_norm>{}, policies...)},
+        sums_{backend_.template allocate<double>(sum_count)} {
+    names const every_name;
+    adopt(views_of<tensor_view>(weights), detail::pick<role::template filter>(every_name, policies...));
+    select_entries(detail::pick<role::template selector>(below{}, policies...));
+    validate();
+    lay_out();
+  }
+
+  fine_tuner(fine_tuner const&) = delete;
+  fine_tuner& operator=(fine_tuner const&) = delete;
+  fine_tuner(fine_tuner&&) = default;
+  fine_tuner& operator=(fine_tuner&&) = default;
+  ~fine_tuner() = default;
+
+  /// The tensor of that name, for its layer's backward pass.
+  /// @throws name_error  if the weights had no such name
+  [[nodiscard]] handle operator[](std::string_view name) {
+    auto const found = std::lower_bound(index_.begin(), index_.end(), name,
+                                        [](auto const& entry, std::string_view key) { return entry.first < key; });
+    detail::require<name_error>(found != index_.end() && found->first == name,
+                                "fine_tuner: expected the name of a "
+                                "tensor, got '",
+                                name, "'");
+    if (!found->second) return {backend_, nullptr, nullptr};
+    auto& s = segments_[*found->second];
+    return {backend_, &s, arena_.gradient() + s.first};
+  }
+
+  /// One optimiser step: regularise, clip, update, scatter; then reselect if it is time. Forgets the gradients.
+  ///
+  /// No step is lost at a reselection: it comes after the update, moments start anew, the rate goes on.
+  /// Complexity: O(learning entries), and what the regularizer takes. Does not synchronise unless it reselects.
+  report step() {
+    auto const rate = base_rate() * schedule_.factor(steps_);
+    set_zero(backend_, sums_.data(), sum_count);
+    regularize();
+    squared_norm(backend_, arena_.gradient(), arena_.slots(), sums_.data() + squared_norm_at);
+    if (clip_) sara::clip_factor(backend_, sums_.data() + squared_norm_at, clip_->max, sums_.data() + clip_factor_at);
+    update(rate);
+    count_at_or_above();
+    ++steps_;
+    bool const reselect = scheduler_.reselects_after(steps_);
+    if (reselect) reselect_entries();
+    return {*this, steps_, rate, reselect, arena_.slots()};
+  }
+
+  /// Forgets the gradients since the last step.
+  void zero_gradient() {
+    set_zero(backend_, arena_.gradient(), arena_.slots());
+    for (auto& s : segments_) s.has_gradient = false;
+  }
+
+  /// What was learned so far: current minus original values of all of M as first selected, frozen entries included.
+  /// Synchronises.
+  [[nodiscard]] sara::adapter adapter() const {
+    sara::adapter out;
+    for (auto const& s : segments_) {
+      if (s.selected.count() == 0) continue;
+      auto const now = values_at(s.weights, s.selected);
+      adapter_tensor tensor{s.weights.shape(), s.weights.type(), s.base_hash, positions_of(backend_, s.selected), {}};
+      auto const difference = [&]<class D>(std::vector<D> delta) {
+        for (std::size_t i = 0; i < now.size(); ++i) delta.push_back(static_cast<D>(now[i] - s.original[i]));
+        tensor.delta = std::move(delta);
+      };
+      if (tensor.type == dtype::float64)
+        difference(std::vector<double>{});
+      else
+        difference(std::vector<float>{});
+      out.tensors.emplace(s.name, std::move(tensor));
+    }
+    return out;
+  }
+
+  /// Writes everything that resuming needs, atomically: values, moments, gradients so far, masks, counters. Policies
+  /// are not written; their random choices are functions of seed and step, so there is no generator to save.
+  /// @throws file_error  Synchronises. Layout: sara/tune/state.hpp
+  void save_state(std::filesystem::path const& path) const {
+    detail::state_writer<Backend, R>{backend_, update_.moments()}.write(path, segments_, arena_, steps_);
+  }
+
+  /// Goes on where save_state stopped, bit by bit: a tuner made from the same base weights and policies.
+  /// @throws file_error  if the file is damaged or no state
+  /// @throws base_error  if the weights are not the base weights that the state was made from
+  /// @throws name_error, value_error  if the tensors, the update rule or the type of computation are others
+  /// Nothing is changed unless all of it fits.
+  void load_state(std::filesystem::path const& path) {
+    auto loaded = detail::state_reader<Backend, R, store_type>{backend_, update_.moments()}.read(path, segments_);
+    for (auto const& s : segments_) put_back(s);
+    segments_ = std::move(loaded.segments);
+    arena_ = std::move(loaded.arena);
+    steps_ = loaded.steps;
+    for (std::size_t i = 0; i < segments_.size(); ++i)
+      scatter(backend_, loaded.values[i].data(), segments_[i].selected.ref(), segments_[i].weights);
+    backend_.synchronize();
+    list_matrices();
+  }
+
+  /// Steps done.
+  [[nodiscard]] std::int64_t steps() const noexcept { return steps_; }
+  /// Entries that learn, over all tensors.
+  [[nodiscard]] std::int64_t learning() const noexcept { return arena_.slots(); }
+  /// Entries of M as first selected, over all tensors.
+  [[nodiscard]] std::int64_t selected() const {
+    std::int64_t n = 0;
+    for (auto const& s : segments_) n += s.selected.count();
+    return n;
+  }
+
+  /// The tensors that may learn, in their order.
+  [[nodiscard]] std::vector<tensor_summary> tensors() const {
+    std::vector<tensor_summary> out;
+    for (auto const& s : segments_)
+      out.push_back(
+          {s.name, s.weights.shape(), s.weights.type(), s.selected.count(), s.count(), s.not_finite, s.threshold});
+    return out;
+  }
+
+  /// Exactly what is held beside the model.
+  [[nodiscard]] memory_summary memory() const {
+    memory_summary out{0, arena_.bytes(), 0};
+    for (auto const& s : segments_) {
+      out.positions += s.selected.bytes() + (s.reselected ? s.reselected->bytes() : 0);
+      out.originals += static_cast<std::int64_t>(s.original.size() * sizeof(R));
+    }
+    return out;
+  }
+
+  /// The highest learning rate: the schedule's, or eq. 12 of the largest threshold of the selection.
+  [[nodiscard]] double base_rate() const noexcept { return base_rate_; }
+
+  /// The compact gradient of one tensor since the last step, [learning]. For tests and curiosity; synchronises.
+  [[nodiscard]] std::vector<R> gradient(std::string_view name) const { return column(name, arena_.gradient()); }
+
+ private:
+  friend report;
+
+  // what sums_ holds
+  static constexpr std::size_t regularizer_loss_at = 0;
+  static constexpr std::size_t squared_norm_at = 1;
+  static constexpr std::size_t clip_factor_at = 2;
+  static constexpr std::size_t at_or_above_at = 3;
+  static constexpr std::int64_t sum_count = 4;
+
+  [[nodiscard]] double sum(std::size_t at) const {
+    double value = 0;
+    backend_.download(sums_.data() + at, std::span{&value, 1});
+    return value;
+  }
+
+  [[nodiscard]] std::vector<R> values_at(tensor_view const& weights, store_type const& store) const {
+    auto values = backend_.template allocate<R>(store.count());
+    gather(backend_, weights, store.ref(), values.data());
+    std::vector<R> out(static_cast<std::size_t>(store.count()));
+    backend_.download(values.data(), std::span{out});
+    return out;
+  }
+
+  [[nodiscard]] std::vector<R> column(std::string_view name, R const* from) const {
+    for (auto const& [key, segment_at] : index_) {
+      if (key != name || !segment_at) continue;
+      auto const& s = segments_[*segment_at];
+      std::vector<R> out(static_cast<std::size_t>(s.count()));
+      backend_.download(from + s.first, std::span{out});
+      return out;
+    }
+    throw name_error(detail::text("fine_tuner: expected the name of a tensor that may learn, got '", name, "'"));
+  }
+
+  /// Writes the original values to M as first selected.
+  void put_back(segment const& s) const {
+    auto values = backend_.template allocate<R>(s.selected.count());
+    backend_.upload(std::span{s.original}, values.data());
+    scatter(backend_, values.data(), s.selected.ref(), s.weights);
+    backend_.synchronize();
+  }
+
+  /// Sorts names to tensors; tied weights become one, filtered ones none.
+  void adopt(std::vector<named_tensor> const& weights, names const& filter) {
+    for (auto const& w : weights) {
+      if (!filter.contains(w.name)) {
+        index_.emplace_back(w.name, std::nullopt);
+        continue;
+      }
+      auto const tied = std::find_if(candidates_.begin(), candidates_.end(), [&](auto const& other) {
+        return other.tensor.bytes() == w.tensor.bytes() && w.tensor.size() > 0;
+      });
+      auto const at = static_cast<std::size_t>(tied - candidates_.begin());
+      if (tied == candidates_.end()) {
+        detail::require<dtype_error>(!std::is_same_v<R, float> || w.tensor.type() != dtype::float64, "fine_tuner: '",
+                                     w.name,
+                                     "' is float64: expected sara::compute_in<double>{} among the arguments, "
+                                     "got computation in float32");
+        candidates_.push_back(w);
+      } else {
+        detail::require<shape_error>(tied->tensor.shape() == w.tensor.shape() && tied->tensor.type() == w.tensor.type(),
+                                     "fine_tuner: '", w.name, "' and '", tied->name,
+                                     "' share memory: expected equal "
+                                     "extents and dtypes, got ",
+                                     w.tensor.shape(), " and ", tied->tensor.shape());
+      }
+      index_.emplace_back(w.name, at);
+    }
+    std::sort(index_.begin(), index_.end());
+  }
+
+  void select_entries(selector_type const& selector) {
+    std::vector<const_named_tensor> weights;
+    for (auto const& c : candidates_) weights.push_back({c.name, c.tensor});
+    auto selections = sara::select(backend_, std::span<const_named_tensor const>{weights}, selector);
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      auto const& found = selections[i];
+      auto const& tensor = candidates_[i].tensor;
+      segments_.push_back({candidates_[i].name,
+                           tensor,
+                           store_type(backend_, matrix_shape::of(tensor.shape()), found.positions.data(), found.count),
+                           std::nullopt,
+                           found.threshold,
+                           found.not_finite,
+                           0,
+                           {}});
+      auto& s = segments_.back();
+      selections[i].positions = {};
+      s.original = values_at(tensor, s.selected);
+      s.base_hash = base_hash(backend_, tensor);
+    }
+    candidates_.clear();
+  }
+
+  /// Finds out now, not in the first step or at the switch, whether all policies can do their work.
+  void validate() {
+    std::optional<double> largest;
+    for (auto const& s : segments_) {
+      if (s.selected.count() > 0) static_cast<void>(scheduler_.keep(s.threshold));
+      if (s.threshold && (!largest || *s.threshold > *largest)) largest = s.threshold;
+    }
+    std::optional<double> const rate = schedule_.rate;
+    detail::require<value_error>(rate || largest || segments_.empty(),
+                                 "fine_tuner: expected a learning rate, since none follows from a selection that is "
+                                 "not by magnitude (eq. 12); got none");
+    base_rate_ = rate ? *rate : rate_for_threshold(largest.value_or(0));
+    static_cast<void>(update_.template kernel<R>(update_step{1, base_rate_ * schedule_.factor(0)}));
+    detail::require<value_error>(update_.moments() >= 0 && update_.moments() <= max_moments,
+                                 "fine_tuner: expected an update rule with 0 to ", max_moments, " moments, got ",
+                                 update_.moments());
+    detail::require<value_error>(!clip_ || clip_->max > 0, "clip_norm: expected a norm above 0, got ",
+                                 clip_ ? clip_->max : 0.0);
+  }
+
+  /// Gives every tensor its slots in a new arena and fills the masters from the weights.
+  void lay_out() {
+    arena_ = detail::make_arena<R>(backend_, segments_, update_.moments());
+    for (auto const& s : segments_)
+      if (s.has_master()) gather(backend_, s.weights, s.store().ref(), arena_.master() + s.first);
+    backend_.synchronize();
+    list_matrices();
+  }
+
+  void list_matrices() {
+    matrices_.clear();
+    for (std::size_t i = 0; i < segments_.size(); ++i)
+      if (segments_[i].count() > 0 && regularizer_.applies_to(segments_[i].weights.shape())) matrices_.push_back(i);
+  }
+
+  void regularize() {
+    auto const run = regularizer_.at(steps_, static_cast<std::int64_t>(matrices_.size()));
+    for (auto m = run.first; m < run.first + run.count; ++m) {
+      auto& s = segments_[matrices_[static_cast<std::size_t>(m)]];
+      if (static_cast<std::int64_t>(values_.size()) < s.count()) values_ = backend_.template allocate<R>(s.count());
+      gather(backend_, s.weights, s.store().ref(), values_.data());
+      regularizer_.add(backend_, s.store().ref(), static_cast<R const*>(values_.data()), arena_.gradient() + s.first,
+                       sums_.data() + regularizer_loss_at);
+      s.has_gradient = true;
+    }
+  }
+
+  /// All tensors of one dtype are one call of the backend.
+  void update(double rate) {
+    using ref_type = decltype(std::declval<store_type const&>().ref());
+    using kernel_type = decltype(update_.template kernel<R>(update_step{}));
+    for (auto const type : {dtype::float64, dtype::float32, dtype::bfloat16, dtype::float16})
+      visit(type, [&]<class T>() {
+        using entry = detail::update_entry<T, R, kernel_type>;
+        std::vector<sparse_job<ref_type, entry>> jobs;
+        for (auto& s : segments_) {
+          if (s.weights.type() != type || !s.has_gradient) continue;
+          s.has_gradient = false;
+          jobs.push_back(
+              {s.store().ref(), entry{s.weights.template as<T>(), s.has_master() ? arena_.master() + s.first : nullptr,
+                                      arena_.gradient() + s.first, arena_.moments() + s.first, arena_.slots(),
+                                      clip_ ? sums_.data() + clip_factor_at : nullptr,
+                                      update_.template kernel<R>(update_step{++s.t, rate})}});
+        }
+        if (!jobs.empty()) backend_.for_each(std::span<sparse_job<ref_type, entry> const>{jobs});
+      });
+  }
+
+  void count_at_or_above() {
+    using ref_type = decltype(std::declval<store_type const&>().ref());
+    for (auto const type : {dtype::float64, dtype::float32, dtype::bfloat16, dtype::float16})
+      visit(type, [&]<class T>() {
+        using job = sparse_job<ref_type, detail::at_or_above<T>>;
+        std::vector<job> jobs;
+        for (auto const& s : segments_)
+          if (s.weights.type() == type && s.threshold && s.count() > 0)
+            jobs.push_back({s.store().ref(), {s.weights.template as<T>(), *s.threshold}});
+        if (!jobs.empty()) backend_.reduce(std::span<job const>{jobs}, sums_.data() + at_or_above_at);
+      });
+  }
+
+  /// M ← M ∧ keep, on the weights as they are now.  (SaRA, section 4.3)
+  void reselect_entries() {
+    auto const old_arena = std::move(arena_);
+    std::vector<std::int64_t> old_first;
+    std::vector<typename Backend::template buffer<std::int64_t>> kept;
+    for (auto& s : segments_) {
+      auto values = backend_.template allocate<R>(s.count());
+      gather(backend_, s.weights, s.store().ref(), values.data());
+      auto const keep = scheduler_.keep(s.threshold);
+      using score = detail::keep_score<std::remove_cvref_t<decltype(keep)>>;
+      auto found = backend_.compact(
+          scored_tensor<score>{const_tensor_view{values.data(), extents{s.count()}, Backend::where}, score{keep}},
+          key_cut{order_key(0.5), 0});
+      s.reselected = intersect(backend_, s.store(), found.positions.data(), found.count);
+      s.t = 0;
+      old_first.push_back(s.first);
+      kept.push_back(std::move(found.positions));
+    }
+    arena_ = detail::make_arena<R>(backend_, segments_, update_.moments());
+    for (std::size_t i = 0; i < segments_.size(); ++i)
+      if (segments_[i].has_master())
+        for_each(backend_, all_positions{segments_[i].count()},
+                 detail::take_values<R>{old_arena.master() + old_first[i], kept[i].data(),
+                                        arena_.master() + segments_[i].first});
+    backend_.synchronize();
+    list_matrices();
+  }
+
+  Backend backend_;
+  regularizer_type regularizer_;
+  scheduler_type scheduler_;
+  update_type update_;
+  rate_type schedule_;
+  std::optional<clip_norm> clip_;
+  double base_rate_ = 0;
+  std::int64_t steps_ = 0;
+  std::vector<named_tensor> candidates_;                                   // between adopt and select_entries
+  std::vector<std::pair<std::string, std::optional<std::size_t>>> index_;  // names, sorted, to segments
+  std::vector<segment> segments_;
+  std::vector<std::size_t> matrices_;  // segments that the regularizer applies to
+  detail::arena<Backend, R> arena_;
+  typename Backend::template buffer<R> values_;  // of the matrix being regularised
+  typename Backend::template buffer<double> sums_;
+};
+
+namespace detail {
+
+template <class Range, class... Policies>
+struct deduced_real {
+  template <class P>
+  struct type_of {
+    using type = P;
+  };
+  template <class R>
+  struct type_of<compute_in<R>> {
+    using type = R;
+  };
+  template <class P>
+  struct is_real : std::false_type {};
+  template <class R>
+  struct is_real<compute_in<R>> : std::true_type {};
+  using fallback = std::conditional_t<std::is_same_v<range_scalar<Range>, double>, double, float>;
+  using type = typename type_of<picked<is_real, fallback, Policies...>>::type;
+};
+
+}  // namespace detail
+
+template <TensorBackend Backend, NamedTensors Range, class... Policies>
+fine_tuner(Backend, Range&&, Policies...)
+    -> fine_tuner<Backend, typename detail::deduced_real<Range, Policies...>::type, Policies...>;
+
+}  // namespace sara

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include <sara/backend/convolution.hpp>
+#include <sara/backprop/conv2d.hpp>
+#include <sara/backprop/embedding.hpp>
+#include <sara/backprop/gather.hpp>
+#include <sara/backprop/linear.hpp>
+#include <sara/tensor/traits.hpp>
+#include <sara/tune/segment.hpp>
+
+namespace sara {
+
+/// One tensor of a fine_tuner, for the layer that owns it: takes what its backward pass has at hand and adds to the
+/// compact gradient. Sums go on until the tuner's next step, over as many backward passes as there are.
+///
+/// A cheap value, valid as long as the tuner; after a reselection ask the tuner for a new one. The handle of a tensor
+/// that does not learn ignores everything it is given. Different handles may be used from different threads.
+template <class Backend, class Segment, Real R>
+class tensor_handle {
+ public:
+  tensor_handle(Backend const& backend, Segment* segment, R* gradient)
+      : backend_{&backend}, segment_{segment}, gradient_{gradient} {}
+
+  /// Whether any entry learns: if not, a layer need not compute this gradient at all.
+  [[nodiscard]] bool learns() const { return segment_ != nullptr && segment_->count() > 0; }
+
+  /// A Linear layer's weight [out, in]: dY [..., out], X [..., in]. See accumulate_linear.
+  template <ReadableTensor Dy, ReadableTensor X>
+  void accumulate(Dy const& dy, X const& x) {
+    if (!begin()) return;
+    accumulate_linear(*backend_, view(dy), view(x), segment_->store().ref(), gradient_);
+  }
+
+  /// A convolution's weight [out, in / groups, kh, kw]: dY and X in NCHW. See accumulate_conv2d.
+  template <ReadableTensor Dy, ReadableTensor X>
+  void accumulate(Dy const& dy, X const& x, conv2d_geometry const& geometry) {
+    if (!begin()) return;
+    accumulate_conv2d(*backend_, segment_->weights.shape(), view(dy), view(x), geometry, segment_->store().ref(),
+                      gradient_);
+  }
+
+  /// Any weight, from its dense gradient, which may be freed afterwards. See sara::accumulate.
+  template <ReadableTensor Dw>
+  void accumulate(Dw const& dw) {
+    if (!begin()) return;
+    sara::accumulate(*backend_, view(dw), segment_->store().ref(), gradient_);
+  }
+
+  /// A Linear layer's bias [out]: dY [..., out]. See accumulate_linear_bias.
+  template <ReadableTensor Dy>
+  void accumulate_bias(Dy const& dy) {
+    if (!begin()) return;
+    accumulate_linear_bias(*backend_, view(dy), segment_->store().ref(), gradient_);
+  }
+
+  /// A convolution's bias [out]: dY in NCHW. See sara::accumulate_conv2d_bias.
+  template <ReadableTensor Dy>
+  void accumulate_conv2d_bias(Dy const& dy) {
+    if (!begin()) return;
+    sara::accumulate_conv2d_bias(*backend_, view(dy), segment_->store().ref(), gradient_);
+  }
+
+  /// An embedding table [rows, width]: dY [..., width] and the row of each. See sara::accumulate_embedding.
+  template <ReadableTensor Dy>
+  void accumulate_embedding(Dy const& dy, std::span<std::int64_t const> index) {
+    if (!begin()) return;
+    sara::accumulate_embedding(*backend_, view(dy), index, segment_->store().ref(), gradient_);
+  }
+
+ private:
+  bool begin() {
+    if (!learns()) return false;
+    segment_->has_gradient = true;
+    return true;
+  }
+
+  Backend const* backend_;
+  Segment* segment_;  // null: does not learn
+  R* gradient_;
+};
+
+}  // namespace sara

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <sara/tensor/dtype.hpp>
+#include <sara/tensor/view.hpp>
+
+namespace sara {
+
+/// What is known of one tensor of a fine_tuner.
+struct tensor_summary {
+  std::string name;
+  extents shape;
+  dtype type = dtype::float32;
+  std::int64_t selected = 0;        ///< entries of M as first selected: those an adapter holds
+  std::int64_t learning = 0;        ///< entries that still learn, after reselections
+  std::int64_t not_finite = 0;      ///< NaN and infinite weights, never selected
+  std::optional<double> threshold;  ///< the θ with |w| < θ at selection, where it was by magnitude
+};
+
+/// Bytes that a fine_tuner holds beside the model.
+struct memory_summary {
+  std::int64_t positions = 0;  ///< stores, in the backend's memory
+  std::int64_t columns = 0;    ///< gradients, moments and masters, in the backend's memory
+  std::int64_t originals = 0;  ///< values before training, in host memory
+  [[nodiscard]] std::int64_t total() const noexcept { return positions + columns + originals; }
+};
+
+namespace detail {
+
+/// One tensor that learns: its positions, and its part of the arena's columns.
+template <class Store, Real R>
+struct segment {
+  std::string name;
+  tensor_view weights;
+  Store selected;                   // M as first selected
+  std::optional<Store> reselected;  // what reselection left of it
+  std::optional<double> threshold;
+  std::int64_t not_finite = 0;
+  std::uint64_t base_hash = 0;
+  std::vector<R> original;    // [selected], host memory
+  std::int64_t first = 0;     // slot in the arena's columns
+  std::int64_t t = 0;         // steps since its moments started
+  bool has_gradient = false;  // since the last step
+
+  [[nodiscard]] Store const& store() const { return reselected ? *reselected : selected; }
+  [[nodiscard]] std::int64_t count() const { return store().count(); }
+  /// Whether values are kept in R beside the weights, which are of another dtype.
+  [[nodiscard]] bool has_master() const { return weights.type() != dtype_of<R>; }
+};
+
+}  // namespace detail
+}  // namespace sara

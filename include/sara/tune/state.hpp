@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <sara/adapter/file.hpp>
+#include <sara/backprop/gather.hpp>
+#include <sara/error.hpp>
+#include <sara/io/safetensors.hpp>
+#include <sara/store/concept.hpp>
+#include <sara/tune/arena.hpp>
+#include <sara/tune/segment.hpp>
+
+/// The state of a fine_tuner as one safetensors file. R is the type of computation, F32 or F64.
+///
+/// For each tensor `<name>.positions` and `<name>.original`, `<name>.value` [selected]; `<name>.reselected`, the
+/// positions that still learn, once there was a reselection; `<name>.gradient`, `<name>.moment0` … [learning], and
+/// `<name>.master` [learning] where the weight's dtype is not R.
+/// Metadata: `format` = "sara.state", `format_version` = "1", `sara_version`, and `state`: a JSON object with `steps`,
+/// `moments`, and for each tensor its `base` hash, the steps `t` of its moments, and whether it has a `gradient`.
+namespace sara::detail {
+
+template <class Backend, Real R>
+class state_writer {
+ public:
+  state_writer(Backend const& backend, int moments) : backend_{backend}, moments_{moments} {}
+
+  template <class Segment>
+  void write(std::filesystem::path const& path, std::vector<Segment> const& segments, arena<Backend, R> const& columns,
+             std::int64_t steps) const {
+    safetensors_writer file;
+    nlohmann::json state{{"steps", steps}, {"moments", moments_}, {"tensors", nlohmann::json::object()}};
+    for (auto const& s : segments) {
+      state["tensors"][s.name] = {{"base", hex_of(s.base_hash)}, {"t", s.t}, {"gradient", s.has_gradient}};
+      add_positions(file, s.name + ".positions", s.weights.size(), positions_of(backend_, s.selected));
+      if (s.reselected)
+        add_positions(file, s.name + ".reselected", s.weights.size(), positions_of(backend_, *s.reselected));
+      file.add(s.name + ".original", s.original);
+      auto values = backend_.template allocate<R>(s.selected.count());
+      gather(backend_, s.weights, s.selected.ref(), values.data());
+      file.add(s.name + ".value", on_host(values.data(), s.selected.count()));
+      file.add(s.name + ".gradient", on_host(columns.gradient() + s.first, s.count()));
+      for (int k = 0; k < moments_; ++k)
+        file.add(s.name + ".moment" + std::to_string(k),
+                 on_host(columns.moments() + k * columns.slots() + s.first, s.count()));
+      if (s.has_master()) file.add(s.name + ".master", on_host(columns.master() + s.first, s.count()));
+    }
+    file.set_metadata("format", "sara.state");
+    file.set_metadata("format_version", "1");
+    file.set_metadata("sara_version", version);
+    file.set_metadata("state", state.dump());
+    file.write(path);
+  }
+
+ private:
+  [[nodiscard]] std::vector<R> on_host(R const* from, std::int64_t count) const {
+    std::vector<R> out(static_cast<std::size_t>(count));
+    backend_.download(from, std::span{out});
+    return out;
+  }
+
+  Backend const& backend_;
+  int moments_;
+};
+
+/// What a state file holds, checked against the tensors of a tuner; nothing of that tuner is changed.
+template <class Backend, Real R, class Store>
+struct loaded_state {
+  std::vector<segment<Store, R>> segments;
+  std::vector<typename Backend::template buffer<R>> values;  // of each segment, [selected]
+  detail::arena<Backend, R> arena;
+  std::int64_t steps = 0;
+};
+
+template <class Backend, Real R, class Store>
+class state_reader {
+ public:
+  state_reader(Backend const& backend, int moments) : backend_{backend}, moments_{moments} {}
+
+  [[nodiscard]] loaded_state<Backend, R, Store> read(std::filesystem::path const& path,
+                                                     std::vector<segment<Store, R>> const& tensors) const {
+    auto const file = safetensors::load(path);
+    require<file_error>(file.metadata("format") == "sara.state" && file.metadata("format_version") == "1", file.path(),
+                        ": expected format 'sara.state' 1, got '", file.metadata("format"), "' ",
+                        file.metadata("format_version"));
+    try {
+      return read(file, nlohmann::json::parse(file.metadata("state")), tensors);
+    } catch (nlohmann::json::exception const& e) {
+      throw file_error(text(file.path(), ": expected a description of the state, got ", e.what()));
+    }
+  }
+
+ private:
+  [[nodiscard]] loaded_state<Backend, R, Store> read(safetensors const& file, nlohmann::json const& state,
+                                                     std::vector<segment<Store, R>> const& tensors) const {
+    require<value_error>(state.at("moments").get<int>() == moments_, file.path(), ": expected ", moments_,
+                         " moments for this update rule, got ", state.at("moments").dump());
+    auto const& facts = state.at("tensors");
+    require<name_error>(facts.size() == tensors.size(), file.path(), ": expected ", tensors.size(), " tensors, got ",
+                        facts.size());
+    loaded_state<Backend, R, Store> out;
+    out.steps = state.at("steps").get<std::int64_t>();
+    require<file_error>(out.steps >= 0, file.path(), ": expected steps of at least 0, got ", out.steps);
+    for (auto const& tensor : tensors) {
+      require<name_error>(facts.contains(tensor.name), file.path(), ": expected a tensor '", tensor.name,
+                          "', got none of that name");
+      auto const& fact = facts.at(tensor.name);
+      auto const where = file.path() + ": '" + tensor.name + "'";
+      auto const& values = file.at(tensor.name + ".value");
+      require<value_error>(values.type == stored_name<R>, where, ": expected a state computed in ", stored_name<R>,
+                           ", got ", values.type);
+      require<base_error>(hash_of_hex(where, fact.at("base").template get<std::string>()) == tensor.base_hash, where,
+                          ": expected the base weights that the state was made from, got other ones");
+      auto const positions = read_positions(file, tensor.name + ".positions", tensor.weights.size());
+      out.segments.push_back({tensor.name, tensor.weights, store_of(tensor, positions), std::nullopt, tensor.threshold,
+                              tensor.not_finite, tensor.base_hash,
+                              file.read<R>(tensor.name + ".original", std::ssize(positions)), 0,
+                              fact.at("t").template get<std::int64_t>(), fact.at("gradient").template get<bool>()});
+      if (file.contains(tensor.name + ".reselected")) {
+        auto const left = read_positions(file, tensor.name + ".reselected", tensor.weights.size());
+        require<file_error>(std::includes(positions.begin(), positions.end(), left.begin(), left.end()), where,
+                            ": expected reselected positions among those selected, got others");
+        out.segments.back().reselected = store_of(tensor, left);
+      }
+      out.values.push_back(backend_.template allocate<R>(std::ssize(positions)));
+      put(file.read<R>(tensor.name + ".value", std::ssize(positions)), out.values.back().data());
+    }
+    out.arena = make_arena<R>(backend_, out.segments, moments_);
+    for (auto const& s : out.segments) {
+      put(file.read<R>(s.name + ".gradient", s.count()), out.arena.gradient() + s.first);
+      for (int k = 0; k < moments_; ++k)
+        put(file.read<R>(s.name + ".moment" + std::to_string(k), s.count()),
+            out.arena.moments() + k * out.arena.slots() + s.first);
+      if (s.has_master()) put(file.read<R>(s.name + ".master", s.count()), out.arena.master() + s.first);
+    }
+    return out;
+  }
+
+  [[nodiscard]] Store store_of(segment<Store, R> const& tensor, std::vector<std::int64_t> const& positions) const {
+    auto on_backend = backend_.template allocate<std::int64_t>(std::ssize(positions));
+    put(positions, on_backend.data());
+    return Store(backend_, matrix_shape::of(tensor.weights.shape()), on_backend.data(), std::ssize(positions));
+  }
+
+  template <class T>
+  void put(std::vector<T> const& from, T* to) const {
+    backend_.upload(std::span{from}, to);
+    backend_.synchronize();  // `from` may be a temporary
+  }
+
+  Backend const& backend_;
+  int moments_;
+};
+
+}  // namespace sara::detail
