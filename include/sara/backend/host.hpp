@@ -86,22 +86,14 @@ class host {
   /// Workspace: panels of dY and X, about 2 MiB in float32 (more only if 16 columns of both exceed that).
   template <Positions P, Real R>
   void sampled_product(const_tensor_view const& dy, const_tensor_view const& x, P positions, R* out) const {
-    visit(dy.type(), [&]<class Dy>() {
-      visit(x.type(), [&]<class X>() {
-        detail::sampled_product(*pool_, detail::as_matrix<Dy>("dY", dy), detail::as_matrix<X>("X", x), positions, out);
-      });
-    });
+    detail::sampled_product(*pool_, detail::as_matrix("dY", dy), detail::as_matrix("X", x), positions, out);
   }
 
   /// Workspace: strips of dY and X, about 2 MiB in float32 (more only if one output row of all channels exceeds that).
   template <Positions P, Real R>
   void sampled_convolution(conv2d_shape const& shape, const_tensor_view const& dy, const_tensor_view const& x,
                            P positions, R* out) const {
-    visit(dy.type(), [&]<class Dy>() {
-      visit(x.type(), [&]<class X>() {
-        detail::banded_convolution<Dy, X, R>{shape, dy, x}.add(*pool_, positions, out);
-      });
-    });
+    detail::banded_convolution<R>{shape, dy, x}.add(*pool_, positions, out);
   }
 
   /// Extra memory: 8 bytes a token and 8 bytes a row of the embedding.
@@ -115,14 +107,15 @@ class host {
     auto next = first;
     for (std::size_t t = 0; t < index.size(); ++t)
       tokens[static_cast<std::size_t>(next[static_cast<std::size_t>(index[t])]++)] = static_cast<std::int64_t>(t);
+    auto const m = detail::as_matrix("dY", dy);
     visit(dy.type(), [&]<class Dy>() {
-      auto const m = detail::as_matrix<Dy>("dY", dy);
-      sara::for_each(*this, positions, [&, m](std::int64_t slot, std::int64_t position) {
+      auto const* data = dy.template as<Dy>().data;
+      sara::for_each(*this, positions, [&](std::int64_t slot, std::int64_t position) {
         auto const row = static_cast<std::size_t>(position / shape.cols);
         R sum = 0;
         for (auto k = first[row]; k < first[row + 1]; ++k)
           sum += static_cast<R>(
-              widen(m.data[tokens[static_cast<std::size_t>(k)] * m.row_stride + position % shape.cols * m.col_stride]));
+              widen(data[tokens[static_cast<std::size_t>(k)] * m.row_stride + position % shape.cols * m.col_stride]));
         out[slot] += sum;
       });
     });

@@ -64,14 +64,16 @@ class thread_pool {
       object_ = const_cast<void*>(static_cast<void const*>(std::addressof(f)));
       tasks_ = tasks;
       next_.store(0, std::memory_order_relaxed);
-      busy_ = static_cast<int>(workers_.size());
-      ++round_;
+      open_ = true;
+      round_.fetch_add(1, std::memory_order_release);
     }
     wake_.notify_all();
     run_tasks();
     std::exception_ptr failure;
     {
+      // Only workers that joined are waited for: one that the system has not scheduled yet finds the round closed.
       std::unique_lock lock{mutex_};
+      open_ = false;
       done_.wait(lock, [this] { return busy_ == 0; });
       failure = std::exchange(failure_, nullptr);
     }
@@ -82,11 +84,15 @@ class thread_pool {
   void work() {
     std::uint64_t seen = 0;
     for (;;) {
+      // Calls follow each other closely in practice: looking a little longer is cheaper than being woken up.
+      for (int i = 0; i < spins && round_.load(std::memory_order_acquire) == seen; ++i) pause();
       {
         std::unique_lock lock{mutex_};
-        wake_.wait(lock, [&] { return stopping_ || round_ != seen; });
+        wake_.wait(lock, [&] { return stopping_ || round_.load(std::memory_order_relaxed) != seen; });
         if (stopping_) return;
-        seen = round_;
+        seen = round_.load(std::memory_order_relaxed);
+        if (!open_) continue;
+        ++busy_;
       }
       run_tasks();
       {
@@ -94,6 +100,12 @@ class thread_pool {
         if (--busy_ == 0) done_.notify_one();
       }
     }
+  }
+
+  static void pause() noexcept {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
   }
 
   void run_tasks() noexcept {
@@ -118,7 +130,9 @@ class thread_pool {
   void* object_ = nullptr;
   std::int64_t tasks_ = 0;
   std::atomic<std::int64_t> next_{0};
-  std::uint64_t round_ = 0;
+  static constexpr int spins = 2000;
+  std::atomic<std::uint64_t> round_{0};
+  bool open_ = false;  // whether workers may still join the round
   int busy_ = 0;
   bool stopping_ = false;
   std::exception_ptr failure_;

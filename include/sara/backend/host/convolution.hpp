@@ -34,11 +34,11 @@ struct band {
 /// - stride 1: one zero-padded strip a channel. The strip of weight entry (i, kh, kw) is channel i's, read from an
 ///   offset: nothing is copied per kernel tap. dY is laid out on the same padded grid, zero in between.
 /// - otherwise: one strip a weight column, gathered on the grid of the output (a panel of im2col).
-template <Scalar Dy, Scalar X, Real R>
+template <Real R>
 class banded_convolution {
  public:
   banded_convolution(conv2d_shape const& shape, const_tensor_view const& dy, const_tensor_view const& x)
-      : c_{shape}, dy_{dy.template as<Dy>()}, x_{x.template as<X>()} {
+      : c_{shape}, dy_{dy}, x_{x} {
     shifted_ = c_.geometry.stride[0] == 1 && c_.geometry.stride[1] == 1;
     halo_ = shifted_ ? c_.geometry.dilation[0] * (c_.kernel[0] - 1) : 0;
     auto const reach = c_.geometry.dilation[1] * (c_.kernel[1] - 1);
@@ -86,62 +86,71 @@ class banded_convolution {
 
   /// One strip for each output channel; bands one after the other, `rows + halo` grid rows each.
   void pack_dy(thread_pool& pool, std::span<band const> bands) {
-    pool.parallel_for(c_.out, [&](std::int64_t o) {
-      R* to = workspace_.data() + o * length_;
-      std::fill(to, to + length_, R{0});
-      for (auto const& b : bands) {
-        for (std::int64_t r = 0; r < b.rows; ++r) {
-          auto const* from = dy_.data + b.image * dy_.stride[0] + o * dy_.stride[1] + (b.first_row + r) * dy_.stride[2];
-          for (std::int64_t w = 0; w < c_.out_width; ++w)
-            to[r * row_pitch_ + w] = static_cast<R>(widen(from[w * dy_.stride[3]]));
+    visit(dy_.type(), [&]<class T>() {
+      auto const dy = dy_.template as<T>();
+      pool.parallel_for(c_.out, [&](std::int64_t o) {
+        R* to = workspace_.data() + o * length_;
+        std::fill(to, to + length_, R{0});
+        for (auto const& b : bands) {
+          for (std::int64_t r = 0; r < b.rows; ++r) {
+            auto const* from = dy.data + b.image * dy.stride[0] + o * dy.stride[1] + (b.first_row + r) * dy.stride[2];
+            for (std::int64_t w = 0; w < c_.out_width; ++w)
+              to[r * row_pitch_ + w] = static_cast<R>(widen(from[w * dy.stride[3]]));
+          }
+          to += (b.rows + halo_) * row_pitch_;
         }
-        to += (b.rows + halo_) * row_pitch_;
-      }
+      });
     });
   }
 
   /// Row r of a band holds input row first_row + r - padding, from column -padding on; zero outside the image.
   void pack_channels(thread_pool& pool, std::span<band const> bands) {
-    pool.parallel_for(c_.in, [&](std::int64_t i) {
-      R* to = x_strip(i);
-      std::fill(to, to + length_ + slack_, R{0});
-      for (auto const& b : bands) {
-        for (std::int64_t r = 0; r < b.rows + halo_; ++r, to += row_pitch_)
-          copy_row(b.image, i, b.first_row + r, 0, to, row_pitch_);
-      }
+    visit(x_.type(), [&]<class T>() {
+      auto const x = x_.template as<T>();
+      pool.parallel_for(c_.in, [&](std::int64_t i) {
+        R* to = x_strip(i);
+        std::fill(to, to + length_ + slack_, R{0});
+        for (auto const& b : bands)
+          for (std::int64_t r = 0; r < b.rows + halo_; ++r, to += row_pitch_)
+            copy_row(x, b.image, i, b.first_row + r, 0, to, row_pitch_);
+      });
     });
   }
 
   void pack_columns_of_x(thread_pool& pool, std::span<band const> bands) {
     auto const taps = c_.kernel[0] * c_.kernel[1];
-    pool.parallel_for(x_strips_, [&](std::int64_t column) {
-      auto const tap = column % taps;
-      auto const dh = tap / c_.kernel[1] * c_.geometry.dilation[0];
-      auto const dw = tap % c_.kernel[1] * c_.geometry.dilation[1];
-      R* to = x_strip(column);
-      std::fill(to, to + length_, R{0});
-      for (auto const& b : bands)
-        for (std::int64_t r = 0; r < b.rows; ++r, to += row_pitch_)
-          copy_row(b.image, column / taps, (b.first_row + r) * c_.geometry.stride[0] + dh, dw, to, c_.out_width);
+    visit(x_.type(), [&]<class T>() {
+      auto const x = x_.template as<T>();
+      pool.parallel_for(x_strips_, [&](std::int64_t column) {
+        auto const tap = column % taps;
+        auto const dh = tap / c_.kernel[1] * c_.geometry.dilation[0];
+        auto const dw = tap % c_.kernel[1] * c_.geometry.dilation[1];
+        R* to = x_strip(column);
+        std::fill(to, to + length_, R{0});
+        for (auto const& b : bands)
+          for (std::int64_t r = 0; r < b.rows; ++r, to += row_pitch_)
+            copy_row(x, b.image, column / taps, (b.first_row + r) * c_.geometry.stride[0] + dh, dw, to, c_.out_width);
+      });
     });
   }
 
   /// to[w] = X of the padded image at row `row`, column offset + w · stride, for the columns inside the image.
-  void copy_row(std::int64_t image, std::int64_t channel, std::int64_t row, std::int64_t offset, R* to,
-                std::int64_t count) const {
+  template <class T>
+  void copy_row(entries<T const> const& x, std::int64_t image, std::int64_t channel, std::int64_t row,
+                std::int64_t offset, R* to, std::int64_t count) const {
     auto const h = row - c_.geometry.padding[0];
     if (h < 0 || h >= c_.height) return;
-    auto const* from = x_.data + image * x_.stride[0] + channel * x_.stride[1] + h * x_.stride[2];
+    auto const* from = x.data + image * x.stride[0] + channel * x.stride[1] + h * x.stride[2];
     auto const s = c_.geometry.stride[1];
     auto const before = offset - c_.geometry.padding[1];  // column of to[0] in the image
     auto const first = before >= 0 ? 0 : (-before + s - 1) / s;
     auto const last = std::min(count, (c_.width - before + s - 1) / s);
-    for (auto w = first; w < last; ++w) to[w] = static_cast<R>(widen(from[(before + w * s) * x_.stride[3]]));
+    for (auto w = first; w < last; ++w) to[w] = static_cast<R>(widen(from[(before + w * s) * x.stride[3]]));
   }
 
   conv2d_shape c_;
-  entries<Dy const> dy_;
-  entries<X const> x_;
+  const_tensor_view dy_;
+  const_tensor_view x_;
   bool shifted_ = false;
   std::int64_t halo_ = 0;       // grid rows that a band of X has beyond its output rows
   std::int64_t row_pitch_ = 0;  // elements of a grid row

@@ -68,54 +68,54 @@ void add_strip_products(thread_pool& pool, P positions, std::int64_t length, Row
   });
 }
 
-/// A matrix [rows, cols] with strides, of any dtype.
-template <class T>
+/// A tensor [..., channels] as a matrix [rows, cols] with strides, of any dtype.
 struct strided_matrix {
-  T const* data;
+  const_tensor_view tensor;
   std::int64_t rows, cols, row_stride, col_stride;
 };
 
-/// Views [..., channels] as a matrix [batch, channels] by joining the leading dimensions.
+/// Joins the leading dimensions.
 /// @throws shape_error  where these are not equally spaced in memory
-template <Scalar T>
-[[nodiscard]] strided_matrix<T> as_matrix(char const* what, const_tensor_view const& v) {
+[[nodiscard]] inline strided_matrix as_matrix(char const* what, const_tensor_view const& v) {
   require<shape_error>(v.rank() >= 1, what, ": expected extents [..., channels], got a scalar");
-  auto const elements = v.template as<T>();
   int const last = v.rank() - 1;
   std::int64_t rows = 1;
   std::int64_t stride = 0;
   for (int d = last - 1; d >= 0; --d) {
     if (v.shape()[d] == 1) continue;
     require<shape_error>(rows == 1 || v.stride()[d] == rows * stride, what,
-                         ": expected leading dimensions that join "
-                         "to one (make the tensor contiguous), got extents ",
+                         ": expected leading dimensions that join to one (make the tensor contiguous), got extents ",
                          v.shape(), " with strides ", v.stride());
     if (rows == 1) stride = v.stride()[d];
     rows *= v.shape()[d];
   }
   if (v.size() == 0) rows = 0;
-  return {elements.data, rows, v.shape()[last], stride, v.stride()[last]};
+  return {v, rows, v.shape()[last], stride, v.stride()[last]};
 }
 
 /// Rows [first, first + count) of m, transposed: strip c holds column c, padded with zeros to `pitch`.
-template <Scalar T, Real R>
-void pack_columns(thread_pool& pool, strided_matrix<T> const& m, std::int64_t first, std::int64_t count,
+template <Real R>
+void pack_columns(thread_pool& pool, strided_matrix const& m, std::int64_t first, std::int64_t count,
                   std::int64_t pitch, R* strips) {
   constexpr std::int64_t block = 64;
-  pool.parallel_for((m.cols + block - 1) / block, [&](std::int64_t task) {
-    auto const last = std::min(m.cols, (task + 1) * block);
-    for (std::int64_t i = 0; i < count; ++i) {
-      auto const* from = m.data + (first + i) * m.row_stride;
-      for (auto c = task * block; c < last; ++c) strips[c * pitch + i] = static_cast<R>(widen(from[c * m.col_stride]));
-    }
-    for (auto c = task * block; c < last; ++c) std::fill(strips + c * pitch + count, strips + (c + 1) * pitch, R{0});
+  visit(m.tensor.type(), [&]<class T>() {
+    auto const* data = m.tensor.template as<T>().data;
+    pool.parallel_for((m.cols + block - 1) / block, [&](std::int64_t task) {
+      auto const last = std::min(m.cols, (task + 1) * block);
+      for (std::int64_t i = 0; i < count; ++i) {
+        auto const* from = data + (first + i) * m.row_stride;
+        for (auto c = task * block; c < last; ++c)
+          strips[c * pitch + i] = static_cast<R>(widen(from[c * m.col_stride]));
+      }
+      for (auto c = task * block; c < last; ++c) std::fill(strips + c * pitch + count, strips + (c + 1) * pitch, R{0});
+    });
   });
 }
 
 /// out[j] += Σ_b dy[b, row_j] · x[b, col_j], with dy [batch, rows] and x [batch, cols].
 /// Workspace: (rows + cols) strips of at least 16 elements, at most strip_budget elements beyond that.
-template <Scalar Dy, Scalar X, Positions P, Real R>
-void sampled_product(thread_pool& pool, strided_matrix<Dy> const& dy, strided_matrix<X> const& x, P positions, R* out) {
+template <Positions P, Real R>
+void sampled_product(thread_pool& pool, strided_matrix const& dy, strided_matrix const& x, P positions, R* out) {
   auto const strips = dy.cols + x.cols;
   if (positions.count() == 0 || dy.rows == 0) return;
   auto const pitch =

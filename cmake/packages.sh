@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+# Sourced by the run scripts: require_packages NAME... installs the Debian packages that are missing.
+
+require_packages() {
+  if ! command -v dpkg-query >/dev/null; then
+    echo "Not a Debian system: taking for granted what these packages hold: $*"
+    return
+  fi
+  local name missing=()
+  for name in "$@"; do
+    [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$name" 2>/dev/null) == installed ]] || missing+=("$name")
+  done
+  ((${#missing[@]})) || return 0
+  if ((EUID != 0)); then
+    echo "Packages are missing. Install them, then start again:" >&2
+    echo "  sudo apt-get install --no-install-recommends ${missing[*]}" >&2
+    exit 1
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update </dev/null
+  apt-get install --yes --no-install-recommends "${missing[@]}" </dev/null
+}
+
+# What every build of the project needs.
+build_packages=(g++ cmake ninja-build ccache libeigen3-dev nlohmann-json3-dev)
+example_packages=(libcli11-dev libstb-dev fonts-dejavu-core)
+test_packages=(doctest-dev clang clang-format python3)

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# What the project's own units are compiled with. Not part of sara::sara: a user's warnings are the user's choice.
+# The presets turn them into errors, so that a compiler newer than ours breaks nobody's build.
+add_library(sara_warnings INTERFACE)
+target_compile_options(sara_warnings INTERFACE
+  $<$<COMPILE_LANG_AND_ID:CXX,GNU,Clang,AppleClang>:-Wall;-Wextra;-Wconversion;-Wshadow>)

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+
+#include "../parameter.hpp"
+
+namespace unet {
+
+/// Nearest-neighbour enlargement by 2: y[2r + a, 2c + b] = x[r, c].
+template <class Real>
+void enlarge(sara::thread_pool& pool, strips<Real const> const& x, strips<Real> const& y) {
+  pool.parallel_for(x.channels, [&](std::int64_t channel) {
+    for (std::int64_t n = 0; n < x.grid.batch; ++n)
+      for (std::int64_t row = 0; row < y.grid.height; ++row) {
+        Real const* const from = x.image(channel, n) + row / 2 * x.grid.pitch();
+        Real* const to = y.image(channel, n) + row * y.grid.pitch();
+        for (std::int64_t c = 0; c < x.grid.width; ++c) to[2 * c] = to[2 * c + 1] = from[c];
+      }
+    zero_padding(y.grid, y[channel], 0, y.grid.size());
+  });
+}
+
+/// Gradient of `enlarge`: dx[r, c] is the sum of the four pixels it went to.
+template <class Real>
+void enlarge_backward(sara::thread_pool& pool, strips<Real const> const& dy, strips<Real> const& dx) {
+  pool.parallel_for(dx.channels, [&](std::int64_t channel) {
+    for (std::int64_t n = 0; n < dx.grid.batch; ++n)
+      for (std::int64_t row = 0; row < dx.grid.height; ++row) {
+        Real const* const upper = dy.image(channel, n) + 2 * row * dy.grid.pitch();
+        Real const* const lower = upper + dy.grid.pitch();
+        Real* const to = dx.image(channel, n) + row * dx.grid.pitch();
+        for (std::int64_t c = 0; c < dx.grid.width; ++c)
+          to[c] = (upper[2 * c] + upper[2 * c + 1]) + (lower[2 * c] + lower[2 * c + 1]);
+      }
+    zero_padding(dx.grid, dx[channel], 0, dx.grid.size());
+  });
+}
+
+/// Copies all strips, or adds them to those of `to`.
+template <class Real>
+void copy_strips(sara::thread_pool& pool, strips<Real const> const& from, strips<Real> const& to,
+                 bool accumulate = false) {
+  pool.parallel_for(from.channels, [&](std::int64_t channel) {
+    Real const* const x = from[channel];
+    Real* const y = to[channel];
+    auto const size = from.grid.size();
+    if (accumulate)
+      for (std::int64_t p = 0; p < size; ++p) y[p] += x[p];
+    else
+      std::copy(x, x + size, y);
+  });
+}
+
+}  // namespace unet

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include <sara/backend/host/polar.hpp>
+
+#include "../support/compare.hpp"
+#include "../support/golden.hpp"
+#include "../support/random.hpp"
+#include "../support/reference.hpp"
+#include "../support/stores.hpp"
+
+namespace {
+
+using sara::test::difference;
+using sara::test::golden;
+using sara::test::make_store;
+
+/// Norm and subgradient of the matrix with these values at these positions.
+template <class Store, sara::Real R>
+std::pair<double, std::vector<R>> polar(sara::matrix_shape shape, std::vector<std::int64_t> const& positions,
+                                        std::vector<R> const& values) {
+  auto const store = make_store<Store>(sara::host{1}, shape, positions);
+  std::vector<R> gradient(positions.size());
+  auto const norm = sara::detail::exact_polar_factor(store.ref(), values.data(), 1.0, gradient.data());
+  return {norm, gradient};
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("nuclear norm and its subgradient", R, float, double) {
+  auto const& file = golden("nuclear.safetensors");
+  constexpr bool is_float = std::same_as<R, float>;
+  for (std::string const name :
+       {"tall", "wide", "square", "row", "column", "zero", "rank5", "illcond", "equal_sigma", "sparse5", "sparse30"}) {
+    CAPTURE(name);
+    auto const dense = file.read<float>(name + ".a");
+    auto const& shape = file.at(name + ".a").shape;
+    bool const masked = file.contains(name + ".mask");
+    std::vector<std::int64_t> positions;
+    auto const mask = masked ? file.read<bool>(name + ".mask") : std::vector<bool>(dense.size(), true);
+    for (std::size_t i = 0; i < mask.size(); ++i)
+      if (mask[i]) positions.push_back(static_cast<std::int64_t>(i));
+    std::vector<R> values;
+    for (auto const p : positions) values.push_back(dense[static_cast<std::size_t>(p)]);
+
+    auto const [norm, gradient] = polar<sara::flat_index<sara::host>>({shape[0], shape[1]}, positions, values);
+    CHECK(difference<double>({norm}, file.read<double>(name + ".norm"), {1e-30, is_float ? 5e-6 : 1e-10}) == "");
+    auto const expected = file.read<double>(name + (masked ? ".grad_compact" : ".uvt"));
+    double const allowed = !is_float ? 1e-8 : name == "illcond" ? 5e-4 : name == "sparse5" ? 1e-4 : 2e-5;
+    CHECK(difference(gradient, expected, {allowed, 0}) == "");
+  }
+}
+
+TEST_CASE_TEMPLATE("rows and columns without entries are left out, whatever the store", Store, SARA_HOST_STORES) {
+  std::vector<std::int64_t> const positions{3 * 50 + 7, 3 * 50 + 20, 90 * 50 + 7, 90 * 50 + 20};
+  std::vector<double> const values{3, 0, 0, -2};  // singular values 3 and 2
+  auto const [norm, gradient] = polar<Store>({100, 50}, positions, values);
+  CHECK(norm == doctest::Approx(5));
+  CHECK(difference(gradient, std::vector<double>{1, 0, 0, -1}, {1e-12, 0}) == "");
+}
+
+TEST_CASE("the subgradient is weighted and added; nothing selected is nothing to do") {
+  auto const store = make_store<sara::bitmask<sara::host>>(sara::host{1}, {2, 3}, {4});
+  std::vector<float> const value{-2};
+  std::vector<float> gradient{10};
+  CHECK(sara::detail::exact_polar_factor(store.ref(), value.data(), 0.5, gradient.data()) == doctest::Approx(2));
+  CHECK(gradient[0] == doctest::Approx(9.5));
+  auto const none = make_store<sara::bitmask<sara::host>>(sara::host{1}, {2, 3}, {});
+  CHECK(sara::detail::exact_polar_factor(none.ref(), value.data(), 0.5, gradient.data()) == 0);
+}
