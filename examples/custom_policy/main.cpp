@@ -25,7 +25,7 @@ struct early_columns {
 /// Reselects at 1/4, 1/2 and 3/4 of the run and keeps what is still below a threshold of its own.
 struct quarterly {
   std::int64_t steps = 100;
-  double threshold = 0.3;
+  double threshold = 0.5;
 
   bool reselects_after(std::int64_t step) const { return step < steps && step % (steps / 4) == 0; }
   sara::smaller_than keep(std::optional<double>) const { return {threshold}; }
@@ -46,7 +46,7 @@ int main() {
                          early_columns{.fraction = 0.25},
                          quarterly{.steps = steps},
                          sara::sgd{.momentum = 0.9},
-                         sara::constant_rate{.rate = 0.01}};
+                         sara::constant_rate{.rate = 0.002}};
   std::printf("selected %lld of %zu\n", static_cast<long long>(tuner.learning()), weight.size());
 
   for (std::int64_t step = 0; step < steps; ++step) {

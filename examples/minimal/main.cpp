@@ -6,9 +6,8 @@
 
 #include <sara/sara.hpp>
 
-constexpr int batch = 64, in = 32, out = 16, steps = 200;
-
 int main() {
+  constexpr int batch = 64, in = 32, out = 16, steps = 200;
   auto const uniform = [](std::uint64_t stream, std::uint64_t i) {
     return static_cast<float>(static_cast<double>(sara::counter_bits(7, stream, i) >> 11) * 0x1p-52 - 1.0);
   };

@@ -83,13 +83,13 @@ class host {
     return detail::order_statistic(*pool_, scored, rank);
   }
 
-  /// Workspace: panels of dY and X, about 2 MiB in float32 (more only if 16 columns of both exceed that).
+  /// Workspace: panels of dY and X, about 1 MiB in float32 (more only if 16 columns of both exceed that).
   template <Positions P, Real R>
   void sampled_product(const_tensor_view const& dy, const_tensor_view const& x, P positions, R* out) const {
     detail::sampled_product(*pool_, detail::as_matrix("dY", dy), detail::as_matrix("X", x), positions, out);
   }
 
-  /// Workspace: strips of dY and X, about 2 MiB in float32 (more only if one output row of all channels exceeds that).
+  /// Workspace: strips of dY and X, about 1 MiB in float32 (more only if one output row of all channels exceeds that).
   template <Positions P, Real R>
   void sampled_convolution(conv2d_shape const& shape, const_tensor_view const& dy, const_tensor_view const& x,
                            P positions, R* out) const {

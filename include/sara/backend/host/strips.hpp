@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <Eigen/Core>
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -17,22 +18,41 @@ namespace sara::detail {
 
 /// Partial sums of a dot product; fixed, so that the order of additions is the same on every machine.
 inline constexpr std::int64_t dot_lanes = 16;
-/// Elements that a sampled product packs at a time, for dY and X together: about 2 MiB in float32.
-inline constexpr std::int64_t strip_budget = 1 << 19;
+/// Dot products with one row that are computed together: enough to hide the latency of an addition.
+inline constexpr std::size_t dots_together = 8;
+/// Elements that a sampled product packs at a time, for dY and X together: about 1 MiB in float32.
+inline constexpr std::int64_t strip_budget = 1 << 18;
 
 [[nodiscard]] constexpr std::int64_t round_up(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
 
 /// out[c] += a · b[c] for N strips at once; length a multiple of dot_lanes.
 template <std::size_t N, Real R>
-void add_dots(R const* a, std::array<R const*, N> const& b, std::int64_t length, std::array<R*, N> const& out) {
-  R sums[N][dot_lanes] = {};
-  for (std::int64_t i = 0; i < length; i += dot_lanes)
-    for (std::size_t c = 0; c < N; ++c)
-      for (std::int64_t lane = 0; lane < dot_lanes; ++lane) sums[c][lane] += a[i + lane] * b[c][i + lane];
+void add_dots(R const* a, std::array<R const*, dots_together> const& b, std::int64_t length,
+              std::array<R*, dots_together> const& out) {
+  using lanes = Eigen::Array<R, dot_lanes, 1>;
+  using strip = Eigen::Map<lanes const>;
+  std::array<lanes, N> sums;
+  for (auto& sum : sums) sum.setZero();
+  for (std::int64_t i = 0; i < length; i += dot_lanes) {
+    lanes const row = strip{a + i};
+    for (std::size_t c = 0; c < N; ++c) sums[c] += row * strip{b[c] + i};
+  }
   for (std::size_t c = 0; c < N; ++c) {
-    for (std::int64_t half = dot_lanes / 2; half > 0; half /= 2)
-      for (std::int64_t lane = 0; lane < half; ++lane) sums[c][lane] += sums[c][lane + half];
-    *out[c] += sums[c][0];
+    auto const by_eight = (sums[c].template head<8>() + sums[c].template tail<8>()).eval();
+    auto const by_four = (by_eight.template head<4>() + by_eight.template tail<4>()).eval();
+    *out[c] += (by_four[0] + by_four[2]) + (by_four[1] + by_four[3]);
+  }
+}
+
+/// add_dots for a number of strips known at run time, from 0 to N.
+template <std::size_t N, Real R>
+void add_some_dots(std::size_t count, R const* a, std::array<R const*, dots_together> const& b, std::int64_t length,
+                   std::array<R*, dots_together> const& out) {
+  if constexpr (N > 0) {
+    if (count == N)
+      add_dots<N>(a, b, length, out);
+    else
+      add_some_dots<N - 1>(count, a, b, length, out);
   }
 }
 
@@ -43,7 +63,6 @@ template <Positions P, Real R, class RowStrip, class ColumnStrip>
 void add_strip_products(thread_pool& pool, P positions, std::int64_t length, RowStrip&& row_strip,
                         ColumnStrip&& column_strip, R* out) {
   constexpr std::int64_t rows_per_task = 8;
-  constexpr std::size_t together = 4;
   auto const shape = positions.shape();
   pool.parallel_for((shape.rows + rows_per_task - 1) / rows_per_task, [&](std::int64_t task) {
     auto const last_row = std::min(shape.rows, (task + 1) * rows_per_task);
@@ -51,18 +70,18 @@ void add_strip_products(thread_pool& pool, P positions, std::int64_t length, Row
     for (auto row = task * rows_per_task; row < last_row; ++row) {
       auto const last_slot = positions.lower_bound((row + 1) * shape.cols);
       R const* const a = row_strip(row);
-      std::array<R const*, together> columns{};
-      std::array<R*, together> slots{};
+      std::array<R const*, dots_together> columns{};
+      std::array<R*, dots_together> slots{};
       std::size_t waiting = 0;
       positions.for_each(first_slot, last_slot, [&](std::int64_t slot, std::int64_t position) {
         columns[waiting] = column_strip(row, position - row * shape.cols);
         slots[waiting] = out + slot;
-        if (++waiting == together) {
-          add_dots(a, columns, length, slots);
+        if (++waiting == dots_together) {
+          add_dots<dots_together>(a, columns, length, slots);
           waiting = 0;
         }
       });
-      for (std::size_t c = 0; c < waiting; ++c) add_dots<1, R>(a, {columns[c]}, length, {slots[c]});
+      add_some_dots<dots_together - 1>(waiting, a, columns, length, slots);
       first_slot = last_slot;
     }
   });
