@@ -15,6 +15,6 @@ if(status EQUAL 0)
   message(FATAL_ERROR "${source}: expected an error, but it compiles")
 endif()
 # The compiler quotes source lines too, so only the line of the error itself counts.
-if(NOT messages MATCHES "error: [^\n]*${expectation}")
+if(NOT messages MATCHES "error: [^\n]*(${expectation})")
   message(FATAL_ERROR "${source}: expected an error that matches\n  ${expectation}\ngot\n${messages}")
 endif()

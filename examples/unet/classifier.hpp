@@ -32,6 +32,8 @@ template <class Real>
 class classifier {
  public:
   static constexpr std::int64_t feature_count = 96;
+  /// What a feature of one is; only a convention, which puts unlike styles a Fréchet distance of some 260 apart.
+  static constexpr float feature_unit = 0.55F;
 
   /// The pool must outlive the classifier.
   /// @param styles   names of the styles, in the order of their numbers
@@ -68,7 +70,7 @@ class classifier {
     for (auto* p : parameters_) p->initialise(random_bits(seed, p->index));
   }
 
-  /// Features and probabilities of images.
+  /// Features, in units of `feature_unit`, and probabilities of images.
   /// @param images  [n, 3, 32, 32], in [-1, 1]
   /// @par Memory  the activations of 64 images
   [[nodiscard]] judgement judge(std::span<float const> images) {
@@ -80,7 +82,7 @@ class classifier {
       auto const rows = std::min(batch, count - begin);
       activations const seen = forward(
           images.subspan(static_cast<std::size_t>(begin) * image_size, static_cast<std::size_t>(rows) * image_size));
-      result.features.middleRows(begin, rows) = seen.features.template cast<float>();
+      result.features.middleRows(begin, rows) = seen.features.template cast<float>() / feature_unit;
       result.style.middleRows(begin, rows) = softmax(seen.style).template cast<float>();
       result.category.middleRows(begin, rows) = softmax(seen.category).template cast<float>();
     }

@@ -8,6 +8,7 @@
 
 #include "model.hpp"
 #include "parameter.hpp"
+#include "weights.hpp"
 
 namespace unet {
 
@@ -22,6 +23,11 @@ template <class Real>
 template <class Real>
 [[nodiscard]] sara::const_tensor_view as_tensor(matrix_view<Real const> const& x) {
   return {x.data, {x.rows, x.columns}};
+}
+/// Values of a parameter, or as many numbers about them.
+template <class Real>
+[[nodiscard]] sara::const_tensor_view as_tensor(std::span<Real const> values, parameter<Real> const& p) {
+  return {values.data(), extents_of(p)};
 }
 
 /// The sink of fine-tuning: hands the factors of each weight gradient to a sara::fine_tuner, which takes from them the
@@ -48,9 +54,7 @@ class sara_gradients {
         {.stride = {geometry.stride, geometry.stride}, .padding = {geometry.padding(), geometry.padding()}});
   }
   void dense(parameter<Real> const& p, std::span<Real const> gradient) {
-    sara::extents shape;
-    for (auto const extent : p.shape) shape.push_back(extent);
-    handles_[p.index].accumulate(sara::const_tensor_view{gradient.data(), shape});
+    handles_[p.index].accumulate(as_tensor(gradient, p));
   }
 
  private:

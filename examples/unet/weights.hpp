@@ -11,15 +11,18 @@
 
 namespace unet {
 
+template <class Real>
+[[nodiscard]] sara::extents extents_of(parameter<Real> const& p) {
+  sara::extents shape;
+  for (auto const extent : p.shape) shape.push_back(extent);
+  return shape;
+}
+
 /// The parameters of a model as sara sees them: views with their names. The model must outlive them.
 template <class Real>
 [[nodiscard]] std::vector<sara::named_tensor> named_weights(model<Real> const& of) {
   std::vector<sara::named_tensor> named;
-  for (auto* p : of.parameters()) {
-    sara::extents shape;
-    for (auto const extent : p->shape) shape.push_back(extent);
-    named.push_back({p->name, sara::view(p->values.data(), shape)});
-  }
+  for (auto* p : of.parameters()) named.push_back({p->name, sara::view(p->values.data(), extents_of(*p))});
   return named;
 }
 

@@ -162,13 +162,6 @@ TEST_CASE_TEMPLATE("sampled gradients are the same bits for any number of thread
       backend.sampled_rows(sara::view(dy.data(), {300, 90}), index, ref, out);
     })));
   }
-  SUBCASE("polar factor") {
-    CHECK(same_for_any_threads(gradient([&](host const& backend, auto ref, R* out) {
-      double norm = 0;
-      backend.polar_factor(sara::exact_svd{}, ref, x.data(), 0.5, out, &norm);
-      CHECK(norm > 0);
-    })));
-  }
 }
 
 TEST_CASE("two threads of the user on one backend") {

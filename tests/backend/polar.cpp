@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include <sara/backend/host.hpp>
 #include <sara/backend/host/polar.hpp>
 
 #include "../support/compare.hpp"
@@ -24,9 +25,11 @@ using sara::test::make_store;
 template <class Store, sara::Real R>
 std::pair<double, std::vector<R>> polar(sara::matrix_shape shape, std::vector<std::int64_t> const& positions,
                                         std::vector<R> const& values) {
-  auto const store = make_store<Store>(sara::host{1}, shape, positions);
+  sara::host const backend{1};
+  auto const store = make_store<Store>(backend, shape, positions);
   std::vector<R> gradient(positions.size());
-  auto const norm = sara::detail::exact_polar_factor(store.ref(), values.data(), 1.0, gradient.data());
+  double norm = 0;
+  backend.polar_factor(sara::exact_svd{}, store.ref(), values.data(), 1.0, gradient.data(), &norm);
   return {norm, gradient};
 }
 
@@ -64,12 +67,16 @@ TEST_CASE_TEMPLATE("rows and columns without entries are left out, whatever the 
   CHECK(difference(gradient, std::vector<double>{1, 0, 0, -1}, {1e-12, 0}) == "");
 }
 
-TEST_CASE("the subgradient is weighted and added; nothing selected is nothing to do") {
-  auto const store = make_store<sara::bitmask<sara::host>>(sara::host{1}, {2, 3}, {4});
+TEST_CASE("norm and subgradient are weighted and added; nothing selected is nothing to do") {
+  sara::host const backend{1};
+  auto const store = make_store<sara::bitmask<sara::host>>(backend, {2, 3}, {4});
   std::vector<float> const value{-2};
   std::vector<float> gradient{10};
-  CHECK(sara::detail::exact_polar_factor(store.ref(), value.data(), 0.5, gradient.data()) == doctest::Approx(2));
+  double norm = 100;
+  backend.polar_factor(sara::exact_svd{}, store.ref(), value.data(), 0.5, gradient.data(), &norm);
+  CHECK(norm == doctest::Approx(101));
   CHECK(gradient[0] == doctest::Approx(9.5));
-  auto const none = make_store<sara::bitmask<sara::host>>(sara::host{1}, {2, 3}, {});
-  CHECK(sara::detail::exact_polar_factor(none.ref(), value.data(), 0.5, gradient.data()) == 0);
+  auto const none = make_store<sara::bitmask<sara::host>>(backend, {2, 3}, {});
+  backend.polar_factor(sara::exact_svd{}, none.ref(), value.data(), 0.5, gradient.data(), &norm);
+  CHECK(norm == doctest::Approx(101));
 }

@@ -62,8 +62,8 @@ TEST_CASE_TEMPLATE("golden norms and compact gradients, λ times", R, float, dou
       std::erase_if(positions, [&](std::int64_t p) { return !mask[static_cast<std::size_t>(p)]; });
     }
     auto const compact = sara::test::at_positions(dense, positions);
-    auto const [loss, gradient] = loss_of<flat, R>({.weight = weight}, {shape[0], shape[1]}, positions,
-                                                   {compact.begin(), compact.end()});
+    auto const [loss, gradient] =
+        loss_of<flat, R>({.weight = weight}, {shape[0], shape[1]}, positions, {compact.begin(), compact.end()});
 
     auto const norm = file.read<double>(name + ".norm")[0];
     CHECK(std::abs(loss - weight * norm) <= (is_float ? 5e-6 : 1e-10) * weight * norm);

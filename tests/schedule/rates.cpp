@@ -27,20 +27,20 @@ std::vector<double> factors(sara::RateSchedule auto const& schedule, std::int64_
 
 TEST_CASE("eq. 12 of the thresholds that the paper uses") {
   CHECK(sara::rate_for_threshold(0) == 1e-3);
-  CHECK(sara::rate_for_threshold(2e-4) == doctest::Approx(9.3239381990594827e-4).epsilon(1e-14));
-  CHECK(sara::rate_for_threshold(2e-3) == doctest::Approx(4.9658530379140951e-4).epsilon(1e-14));
+  CHECK(sara::rate_for_threshold(2e-4) == doctest::Approx(9.323938199059483e-4).epsilon(1e-14));
+  CHECK(sara::rate_for_threshold(2e-3) == doctest::Approx(4.965853037914095e-4).epsilon(1e-14));
 }
 
 TEST_CASE("the cosine of the golden trajectories") {
   auto const adamw = golden("adamw.safetensors").read<double>("lr");
   std::vector<double> rates = factors(sara::cosine_rate{.steps = 20}, 20);
   for (auto& rate : rates) rate *= sara::rate_for_threshold(2e-3);
-  CHECK(difference(rates, adamw, {0, 1e-14}) == "");
+  CHECK(difference(rates, adamw, {0, 1e-12}) == "");
 
   auto const& mlp = golden("sara_mlp.safetensors");
   rates = factors(sara::cosine_rate{.steps = 60}, 60);
   for (auto& rate : rates) rate *= mlp.read<double>("hyper")[1];
-  CHECK(difference(rates, mlp.read<double>("lr"), {0, 1e-14}) == "");
+  CHECK(difference(rates, mlp.read<double>("lr"), {0, 1e-12}) == "");
 }
 
 TEST_CASE("warm-up is linear and ends at the full rate") {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include <sara/update/adamw.hpp>
@@ -58,8 +59,8 @@ TEST_CASE_TEMPLATE("the trajectory of torch.optim.AdamW, with zero, tiny, huge a
 TEST_CASE_TEMPLATE("amsgrad divides by the largest second moment so far", R, float, double) {
   constexpr std::int64_t n = 50;
   auto const start = sara::test::uniform<R>("amsgrad values", n);
-  sara::adamw const rule{.weight_decay = 0.1, .amsgrad = true};
-  sara::adamw const plain{.weight_decay = 0.1};
+  sara::adamw const rule{.beta2 = 0.5, .weight_decay = 0.1, .amsgrad = true};
+  sara::adamw const plain{.beta2 = 0.5, .weight_decay = 0.1};
   std::vector<R> values = start;
   std::vector<R> plain_values = start;
   auto moments = new_moments(rule, values);
@@ -74,10 +75,10 @@ TEST_CASE_TEMPLATE("amsgrad divides by the largest second moment so far", R, flo
       double const gradient = g[i];
       p[i] -= 1e-2 * 0.1 * p[i];
       m[i] += (1 - 0.9) * (gradient - m[i]);
-      v[i] = 0.999 * v[i] + (1 - 0.999) * gradient * gradient;
+      v[i] = 0.5 * v[i] + 0.5 * gradient * gradient;
       largest[i] = std::max(largest[i], v[i]);
       double const unbiased_m = m[i] / (1 - std::pow(0.9, t));
-      double const unbiased_v = largest[i] / (1 - std::pow(0.999, t));
+      double const unbiased_v = largest[i] / (1 - std::pow(0.5, t));
       p[i] -= 1e-2 * unbiased_m / (std::sqrt(unbiased_v) + 1e-8);
     }
   }

@@ -110,6 +110,10 @@ class applied_adapter {
     require_memory(backend_, "apply", target);
     detail::require<shape_error>(target.shape() == tensor.shape, "apply to '", name, "': expected extents ",
                                  tensor.shape, ", got ", target.shape());
+    detail::require_positions<value_error>("apply to '" + name + "'", tensor.positions, target.size());
+    auto const deltas = std::visit([](auto const& delta) { return delta.size(); }, tensor.delta);
+    detail::require<value_error>(deltas == tensor.positions.size(), "apply to '", name,
+                                 "': expected one delta a position, got ", deltas, " for ", tensor.positions.size());
     if (options.force) return;
     detail::require<dtype_error>(target.type() == tensor.type, "apply to '", name, "': expected ", tensor.type,
                                  " as the adapter was trained on, got ", target.type());
@@ -150,6 +154,7 @@ class applied_adapter {
 /// @param weights  any range of (name, tensor); more tensors than the adapter's are left alone
 /// @throws name_error   if a tensor of the adapter is missing
 /// @throws shape_error, dtype_error, memory_error
+/// @throws value_error  for positions that are not ascending and within the tensor, or of another number than deltas
 /// @throws base_error   if the weights are not those that the adapter was trained on, unless forced
 /// Complexity: one read of the adapter's tensors for their hash, then O(entries).
 /// Extra memory: 20 to 24 bytes an entry, as long as the result lives. Example: tests/adapter/apply.cpp

@@ -61,16 +61,12 @@ inline void add_positions(safetensors_writer& file, std::string const& name, std
   } else {
     positions = file.read<std::int64_t>(name);
   }
-  std::int64_t last = -1;
-  for (auto const p : positions) {
-    require<file_error>(p > last && p < size, file.path(), ": '", name, "': expected ascending positions below ", size,
-                        ", got ", p, " after ", last);
-    last = p;
-  }
+  require_positions<file_error>(file.path() + ": '" + name + "'", positions, size);
   return positions;
 }
 
 [[nodiscard]] inline extents read_extents(std::string const& where, nlohmann::json const& shape) {
+  require<file_error>(shape.is_array(), where, ": expected a list of extents, got ", shape.dump());
   extents out;
   std::int64_t size = 1;
   for (auto const& item : shape) {

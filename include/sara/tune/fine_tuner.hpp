@@ -30,7 +30,9 @@
 #include <sara/tensor/traits.hpp>
 #include <sara/tune/arena.hpp>
 #include <sara/tune/handle.hpp>
-#include <sara/tune/kernels.hpp>
+#include <sara/tune/name_index.hpp>
+#include <sara/tune/passes.hpp>
+#include <sara/tune/report.hpp>
 #include <sara/tune/roles.hpp>
 #include <sara/tune/segment.hpp>
 #include <sara/tune/state.hpp>
@@ -38,33 +40,6 @@
 #include <sara/update/clip.hpp>
 
 namespace sara {
-
-/// What a step did. The sums are read from the backend's memory when asked for, which waits for the backend; they are
-/// those of the latest step.
-template <class Tuner>
-class step_report {
- public:
-  std::int64_t step = 0;      ///< steps done, this one included
-  double rate = 0;            ///< learning rate of this step
-  bool reselected = false;    ///< M was reselected after this step
-  std::int64_t learning = 0;  ///< entries that learn from now on
-
-  step_report(Tuner const& tuner, std::int64_t steps, double step_rate, bool has_reselected, std::int64_t entries)
-      : step{steps}, rate{step_rate}, reselected{has_reselected}, learning{entries}, tuner_{&tuner} {}
-
-  /// λ Σ ‖P ⊙ M‖_* over the matrices that were regularised, before the step.
-  [[nodiscard]] double regularizer_loss() const { return tuner_->sum(Tuner::regularizer_loss_at); }
-  /// Norm of the compact gradient, the regularizer's included, before clipping.
-  [[nodiscard]] double gradient_norm() const { return std::sqrt(tuner_->sum(Tuner::squared_norm_at)); }
-  /// How many of M (before this step's reselection) were at or above θ after the step; tensors that were not selected
-  /// by magnitude have no θ and count as none.
-  [[nodiscard]] std::int64_t at_or_above() const {
-    return static_cast<std::int64_t>(tuner_->sum(Tuner::at_or_above_at));
-  }
-
- private:
-  Tuner const* tuner_;
-};
 
 /// SaRA on the weights of a model: selects what learns, takes gradients at those entries only, keeps them low-rank,
 /// moves them, reselects, and hands out the adapter.  (SaRA, sections 4.1 to 4.4)
@@ -137,8 +112,9 @@ class fine_tuner {
         clip_{detail::pick<role::template clip>(std::optional<clip_norm>{}, policies...)},
         sums_{backend_.template allocate<double>(sum_count)} {
     names const every_name;
-    adopt(views_of<tensor_view>(weights), detail::pick<role::template filter>(every_name, policies...));
-    select_entries(detail::pick<role::template selector>(below{}, policies...));
+    auto const learners =
+        index_.adopt<R>(views_of<tensor_view>(weights), detail::pick<role::template filter>(every_name, policies...));
+    select_entries(learners, detail::pick<role::template selector>(below{}, policies...));
     validate();
     lay_out();
   }
@@ -152,14 +128,9 @@ class fine_tuner {
   /// The tensor of that name, for its layer's backward pass.
   /// @throws name_error  if the weights had no such name
   [[nodiscard]] handle operator[](std::string_view name) {
-    auto const found = std::lower_bound(index_.begin(), index_.end(), name,
-                                        [](auto const& entry, std::string_view key) { return entry.first < key; });
-    detail::require<name_error>(found != index_.end() && found->first == name,
-                                "fine_tuner: expected the name of a "
-                                "tensor, got '",
-                                name, "'");
-    if (!found->second) return {backend_, nullptr, nullptr};
-    auto& s = segments_[*found->second];
+    auto const at = index_[name];
+    if (!at) return {backend_, nullptr, nullptr};
+    auto& s = segments_[*at];
     return {backend_, &s, arena_.gradient() + s.first};
   }
 
@@ -173,11 +144,14 @@ class fine_tuner {
     regularize();
     squared_norm(backend_, arena_.gradient(), arena_.slots(), sums_.data() + squared_norm_at);
     if (clip_) sara::clip_factor(backend_, sums_.data() + squared_norm_at, clip_->max, sums_.data() + clip_factor_at);
-    update(rate);
-    count_at_or_above();
+    detail::update_entries(backend_, segments_, arena_, update_, rate, clip_ ? sums_.data() + clip_factor_at : nullptr);
+    detail::count_at_or_above(backend_, segments_, sums_.data() + at_or_above_at);
     ++steps_;
     bool const reselect = scheduler_.reselects_after(steps_);
-    if (reselect) reselect_entries();
+    if (reselect) {
+      arena_ = detail::reselect_entries(backend_, segments_, arena_, scheduler_, update_.moments());
+      list_matrices();
+    }
     return {*this, steps_, rate, reselect, arena_.slots()};
   }
 
@@ -254,7 +228,7 @@ class fine_tuner {
 
   /// Exactly what is held beside the model.
   [[nodiscard]] memory_summary memory() const {
-    memory_summary out{0, arena_.bytes(), 0};
+    memory_summary out{0, arena_.bytes(), 0, static_cast<std::int64_t>(values_.size() * sizeof(R))};
     for (auto const& s : segments_) {
       out.positions += s.selected.bytes() + (s.reselected ? s.reselected->bytes() : 0);
       out.originals += static_cast<std::int64_t>(s.original.size() * sizeof(R));
@@ -265,8 +239,16 @@ class fine_tuner {
   /// The highest learning rate: the schedule's, or eq. 12 of the largest threshold of the selection.
   [[nodiscard]] double base_rate() const noexcept { return base_rate_; }
 
-  /// The compact gradient of one tensor since the last step, [learning]. For tests and curiosity; synchronises.
-  [[nodiscard]] std::vector<R> gradient(std::string_view name) const { return column(name, arena_.gradient()); }
+  /// The compact gradient of one tensor since the last step, [learning]; empty for one that does not learn.
+  /// @throws name_error  if the weights had no such name. Synchronises.
+  [[nodiscard]] std::vector<R> gradient(std::string_view name) const {
+    auto const at = index_[name];
+    if (!at) return {};
+    auto const& s = segments_[*at];
+    std::vector<R> out(static_cast<std::size_t>(s.count()));
+    backend_.download(arena_.gradient() + s.first, std::span{out});
+    return out;
+  }
 
  private:
   friend report;
@@ -292,17 +274,6 @@ class fine_tuner {
     return out;
   }
 
-  [[nodiscard]] std::vector<R> column(std::string_view name, R const* from) const {
-    for (auto const& [key, segment_at] : index_) {
-      if (key != name || !segment_at) continue;
-      auto const& s = segments_[*segment_at];
-      std::vector<R> out(static_cast<std::size_t>(s.count()));
-      backend_.download(from + s.first, std::span{out});
-      return out;
-    }
-    throw name_error(detail::text("fine_tuner: expected the name of a tensor that may learn, got '", name, "'"));
-  }
-
   /// Writes the original values to M as first selected.
   void put_back(segment const& s) const {
     auto values = backend_.template allocate<R>(s.selected.count());
@@ -311,43 +282,14 @@ class fine_tuner {
     backend_.synchronize();
   }
 
-  /// Sorts names to tensors; tied weights become one, filtered ones none.
-  void adopt(std::vector<named_tensor> const& weights, names const& filter) {
-    for (auto const& w : weights) {
-      if (!filter.contains(w.name)) {
-        index_.emplace_back(w.name, std::nullopt);
-        continue;
-      }
-      auto const tied = std::find_if(candidates_.begin(), candidates_.end(), [&](auto const& other) {
-        return other.tensor.bytes() == w.tensor.bytes() && w.tensor.size() > 0;
-      });
-      auto const at = static_cast<std::size_t>(tied - candidates_.begin());
-      if (tied == candidates_.end()) {
-        detail::require<dtype_error>(!std::is_same_v<R, float> || w.tensor.type() != dtype::float64, "fine_tuner: '",
-                                     w.name,
-                                     "' is float64: expected sara::compute_in<double>{} among the arguments, "
-                                     "got computation in float32");
-        candidates_.push_back(w);
-      } else {
-        detail::require<shape_error>(tied->tensor.shape() == w.tensor.shape() && tied->tensor.type() == w.tensor.type(),
-                                     "fine_tuner: '", w.name, "' and '", tied->name,
-                                     "' share memory: expected equal "
-                                     "extents and dtypes, got ",
-                                     w.tensor.shape(), " and ", tied->tensor.shape());
-      }
-      index_.emplace_back(w.name, at);
-    }
-    std::sort(index_.begin(), index_.end());
-  }
-
-  void select_entries(selector_type const& selector) {
+  void select_entries(std::vector<named_tensor> const& learners, selector_type const& selector) {
     std::vector<const_named_tensor> weights;
-    for (auto const& c : candidates_) weights.push_back({c.name, c.tensor});
+    for (auto const& w : learners) weights.push_back({w.name, w.tensor});
     auto selections = sara::select(backend_, std::span<const_named_tensor const>{weights}, selector);
     for (std::size_t i = 0; i < weights.size(); ++i) {
       auto const& found = selections[i];
-      auto const& tensor = candidates_[i].tensor;
-      segments_.push_back({candidates_[i].name,
+      auto const& tensor = learners[i].tensor;
+      segments_.push_back({learners[i].name,
                            tensor,
                            store_type(backend_, matrix_shape::of(tensor.shape()), found.positions.data(), found.count),
                            std::nullopt,
@@ -360,14 +302,13 @@ class fine_tuner {
       s.original = values_at(tensor, s.selected);
       s.base_hash = base_hash(backend_, tensor);
     }
-    candidates_.clear();
   }
 
   /// Finds out now, not in the first step or at the switch, whether all policies can do their work.
   void validate() {
     std::optional<double> largest;
     for (auto const& s : segments_) {
-      if (s.selected.count() > 0) static_cast<void>(scheduler_.keep(s.threshold));
+      static_cast<void>(scheduler_.keep(s.threshold));
       if (s.threshold && (!largest || *s.threshold > *largest)) largest = s.threshold;
     }
     std::optional<double> const rate = schedule_.rate;
@@ -410,68 +351,6 @@ class fine_tuner {
     }
   }
 
-  /// All tensors of one dtype are one call of the backend.
-  void update(double rate) {
-    using ref_type = decltype(std::declval<store_type const&>().ref());
-    using kernel_type = decltype(update_.template kernel<R>(update_step{}));
-    for (auto const type : {dtype::float64, dtype::float32, dtype::bfloat16, dtype::float16})
-      visit(type, [&]<class T>() {
-        using entry = detail::update_entry<T, R, kernel_type>;
-        std::vector<sparse_job<ref_type, entry>> jobs;
-        for (auto& s : segments_) {
-          if (s.weights.type() != type || !s.has_gradient) continue;
-          s.has_gradient = false;
-          jobs.push_back(
-              {s.store().ref(), entry{s.weights.template as<T>(), s.has_master() ? arena_.master() + s.first : nullptr,
-                                      arena_.gradient() + s.first, arena_.moments() + s.first, arena_.slots(),
-                                      clip_ ? sums_.data() + clip_factor_at : nullptr,
-                                      update_.template kernel<R>(update_step{++s.t, rate})}});
-        }
-        if (!jobs.empty()) backend_.for_each(std::span<sparse_job<ref_type, entry> const>{jobs});
-      });
-  }
-
-  void count_at_or_above() {
-    using ref_type = decltype(std::declval<store_type const&>().ref());
-    for (auto const type : {dtype::float64, dtype::float32, dtype::bfloat16, dtype::float16})
-      visit(type, [&]<class T>() {
-        using job = sparse_job<ref_type, detail::at_or_above<T>>;
-        std::vector<job> jobs;
-        for (auto const& s : segments_)
-          if (s.weights.type() == type && s.threshold && s.count() > 0)
-            jobs.push_back({s.store().ref(), {s.weights.template as<T>(), *s.threshold}});
-        if (!jobs.empty()) backend_.reduce(std::span<job const>{jobs}, sums_.data() + at_or_above_at);
-      });
-  }
-
-  /// M ← M ∧ keep, on the weights as they are now.  (SaRA, section 4.3)
-  void reselect_entries() {
-    auto const old_arena = std::move(arena_);
-    std::vector<std::int64_t> old_first;
-    std::vector<typename Backend::template buffer<std::int64_t>> kept;
-    for (auto& s : segments_) {
-      auto values = backend_.template allocate<R>(s.count());
-      gather(backend_, s.weights, s.store().ref(), values.data());
-      auto const keep = scheduler_.keep(s.threshold);
-      using score = detail::keep_score<std::remove_cvref_t<decltype(keep)>>;
-      auto found = backend_.compact(
-          scored_tensor<score>{const_tensor_view{values.data(), extents{s.count()}, Backend::where}, score{keep}},
-          key_cut{order_key(0.5), 0});
-      s.reselected = intersect(backend_, s.store(), found.positions.data(), found.count);
-      s.t = 0;
-      old_first.push_back(s.first);
-      kept.push_back(std::move(found.positions));
-    }
-    arena_ = detail::make_arena<R>(backend_, segments_, update_.moments());
-    for (std::size_t i = 0; i < segments_.size(); ++i)
-      if (segments_[i].has_master())
-        for_each(backend_, all_positions{segments_[i].count()},
-                 detail::take_values<R>{old_arena.master() + old_first[i], kept[i].data(),
-                                        arena_.master() + segments_[i].first});
-    backend_.synchronize();
-    list_matrices();
-  }
-
   Backend backend_;
   regularizer_type regularizer_;
   scheduler_type scheduler_;
@@ -480,8 +359,7 @@ class fine_tuner {
   std::optional<clip_norm> clip_;
   double base_rate_ = 0;
   std::int64_t steps_ = 0;
-  std::vector<named_tensor> candidates_;                                   // between adopt and select_entries
-  std::vector<std::pair<std::string, std::optional<std::size_t>>> index_;  // names, sorted, to segments
+  detail::name_index index_;  // names to segments
   std::vector<segment> segments_;
   std::vector<std::size_t> matrices_;  // segments that the regularizer applies to
   detail::arena<Backend, R> arena_;
@@ -489,30 +367,8 @@ class fine_tuner {
   typename Backend::template buffer<double> sums_;
 };
 
-namespace detail {
-
-template <class Range, class... Policies>
-struct deduced_real {
-  template <class P>
-  struct type_of {
-    using type = P;
-  };
-  template <class R>
-  struct type_of<compute_in<R>> {
-    using type = R;
-  };
-  template <class P>
-  struct is_real : std::false_type {};
-  template <class R>
-  struct is_real<compute_in<R>> : std::true_type {};
-  using fallback = std::conditional_t<std::is_same_v<range_scalar<Range>, double>, double, float>;
-  using type = typename type_of<picked<is_real, fallback, Policies...>>::type;
-};
-
-}  // namespace detail
-
 template <TensorBackend Backend, NamedTensors Range, class... Policies>
 fine_tuner(Backend, Range&&, Policies...)
-    -> fine_tuner<Backend, typename detail::deduced_real<Range, Policies...>::type, Policies...>;
+    -> fine_tuner<Backend, typename detail::computed_real<Range, Policies...>::type, Policies...>;
 
 }  // namespace sara

@@ -11,6 +11,7 @@
 #include <sara/select/names.hpp>
 #include <sara/store/concept.hpp>
 #include <sara/tensor/dtype.hpp>
+#include <sara/tensor/traits.hpp>
 #include <sara/update/clip.hpp>
 #include <sara/update/concept.hpp>
 
@@ -19,9 +20,16 @@ namespace sara {
 /// Passes the type that a fine_tuner computes in, where the tensors' type does not tell it:
 /// `sara::compute_in<double>{}`.
 template <Real R>
-struct compute_in {};
+struct compute_in {
+  using type = R;
+};
 
 namespace detail {
+
+template <class P>
+struct is_compute_in : std::false_type {};
+template <class R>
+struct is_compute_in<compute_in<R>> : std::true_type {};
 
 /// The roles that an argument of fine_tuner can play. Each is a template so that it can be passed to pick.
 template <class Backend>
@@ -41,9 +49,7 @@ struct roles {
   template <template <class> class Store>
   struct store<store_as<Store>> : std::true_type {};
   template <class P>
-  struct real : std::false_type {};
-  template <class R>
-  struct real<compute_in<R>> : std::true_type {};
+  struct real : is_compute_in<P> {};
   template <class P>
   struct filter : std::is_same<P, names> {};
   template <class P>
@@ -75,6 +81,14 @@ template <template <class> class Role, class Default, class... Policies>
 
 template <template <class> class Role, class Default, class... Policies>
 using picked = decltype(pick<Role>(std::declval<Default>(), std::declval<Policies const&>()...));
+
+/// The type that a fine_tuner computes in: that of a compute_in, or double for tensors that are known to be float64,
+/// else float.
+template <class Range, class... Policies>
+struct computed_real {
+  using fallback = compute_in<std::conditional_t<std::is_same_v<range_scalar<Range>, double>, double, float>>;
+  using type = typename picked<is_compute_in, fallback, Policies...>::type;
+};
 
 }  // namespace detail
 }  // namespace sara

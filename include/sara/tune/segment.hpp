@@ -27,7 +27,8 @@ struct memory_summary {
   std::int64_t positions = 0;  ///< stores, in the backend's memory
   std::int64_t columns = 0;    ///< gradients, moments and masters, in the backend's memory
   std::int64_t originals = 0;  ///< values before training, in host memory
-  [[nodiscard]] std::int64_t total() const noexcept { return positions + columns + originals; }
+  std::int64_t workspace = 0;  ///< the largest column that was regularised, in the backend's memory
+  [[nodiscard]] std::int64_t total() const noexcept { return positions + columns + originals + workspace; }
 };
 
 namespace detail {

@@ -114,6 +114,8 @@ class state_reader {
                           "', got none of that name");
       auto const& fact = facts.at(tensor.name);
       auto const where = file.path() + ": '" + tensor.name + "'";
+      auto const t = fact.at("t").template get<std::int64_t>();
+      require<file_error>(t >= 0, where, ": expected moments of at least 0 steps, got ", t);
       auto const& values = file.at(tensor.name + ".value");
       require<value_error>(values.type == stored_name<R>, where, ": expected a state computed in ", stored_name<R>,
                            ", got ", values.type);
@@ -122,8 +124,8 @@ class state_reader {
       auto const positions = read_positions(file, tensor.name + ".positions", tensor.weights.size());
       out.segments.push_back({tensor.name, tensor.weights, store_of(tensor, positions), std::nullopt, tensor.threshold,
                               tensor.not_finite, tensor.base_hash,
-                              file.read<R>(tensor.name + ".original", std::ssize(positions)), 0,
-                              fact.at("t").template get<std::int64_t>(), fact.at("gradient").template get<bool>()});
+                              file.read<R>(tensor.name + ".original", std::ssize(positions)), 0, t,
+                              fact.at("gradient").template get<bool>()});
       if (file.contains(tensor.name + ".reselected")) {
         auto const left = read_positions(file, tensor.name + ".reselected", tensor.weights.size());
         require<file_error>(std::includes(positions.begin(), positions.end(), left.begin(), left.end()), where,

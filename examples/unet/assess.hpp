@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sara/backend/thread_pool.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "classifier.hpp"
+#include "classifier_training.hpp"
+#include "dataset.hpp"
+#include "diffusion.hpp"
+#include "evaluate.hpp"
+#include "pretrain.hpp"
+#include "progress.hpp"
+
+namespace unet {
+
+/// What pictures to draw, and from which noise.
+struct prompts {
+  std::vector<condition> conditions;  ///< their tokens are the data's
+  std::vector<int> labels;
+  std::vector<std::string> captions;
+  std::vector<std::uint64_t> seeds;
+};
+
+/// `each` pictures of every class that the data have, class by class, asked for as pictures of the data are captioned.
+/// @param data  tokenized; must outlive the result
+[[nodiscard]] inline prompts prompts_of(dataset const& data, std::uint64_t seed, std::size_t each = 8) {
+  prompts result;
+  for (int label = 0; label < class_count; ++label) {
+    std::vector<std::size_t> of_class;
+    for (std::size_t const i : random_permutation(random_bits(seed, 0), data.size()))
+      if (data.label[i] == label) of_class.push_back(i);
+    for (std::size_t k = 0; k < each && !of_class.empty(); ++k) {
+      auto const picture = of_class[k % of_class.size()];
+      result.conditions.push_back({label, data.tokens[picture]});
+      result.labels.push_back(label);
+      result.captions.push_back(data.name[picture]);
+      result.seeds.push_back(random_bits(seed, 1 + result.seeds.size()));
+    }
+  }
+  return result;
+}
+
+/// Draws pictures as `sample` does, and shows how far it is.
+[[nodiscard]] inline std::vector<float> sample_with_progress(model<float>& from, std::span<condition const> conditions,
+                                                             std::span<std::uint64_t const> seeds,
+                                                             sampling const& how) {
+  std::vector<float> images;
+  progress_line progress{"pictures", static_cast<std::int64_t>(conditions.size())};
+  for (std::size_t begin = 0; begin < conditions.size(); begin += how.batch) {
+    auto const count = std::min(how.batch, conditions.size() - begin);
+    auto const drawn = sample<float>(from, conditions.subspan(begin, count), seeds.subspan(begin, count), how);
+    images.insert(images.end(), drawn.begin(), drawn.end());
+    progress.show(static_cast<std::int64_t>(begin + count));
+  }
+  return images;
+}
+
+/// How well a model draws one style.
+struct assessment {
+  double loss = 0;  ///< held-out v-loss
+  figures drawn;    ///< of the samples
+  std::vector<float> samples;
+};
+
+/// Asks every model the same questions about one style.
+class assessor {
+ public:
+  /// @param data   of the style alone, tokenized; must outlive the assessor
+  /// @param judge  a classifier's file
+  /// @throws  std::invalid_argument if there are too few pictures to compare with
+  assessor(sara::thread_pool& pool, dataset const& data, std::filesystem::path const& judge, std::uint64_t seed,
+           sampling const& how)
+      : data_{data}, how_{how}, prompts_{prompts_of(data, seed)}, judge_{load_classifier(judge, pool)} {
+    if (data.held_out.empty() || data.train.size() < 2 || prompts_.labels.empty())
+      throw std::invalid_argument{"a style's figures need pictures with classes, some held out, got " +
+                                  std::to_string(data.size()) + " pictures, " + std::to_string(data.held_out.size()) +
+                                  " held out"};
+    std::vector<float> originals;
+    for (std::size_t const i : data.train) originals.insert(originals.end(), data.image(i).begin(), data.image(i).end());
+    originals_ = judge_->judge(originals);
+  }
+
+  [[nodiscard]] prompts const& asked() const { return prompts_; }
+
+  [[nodiscard]] assessment operator()(model<float>& net) const {
+    assessment result;
+    result.loss = mean_velocity_loss(net, data_, data_.held_out);
+    result.samples = sample_with_progress(net, prompts_.conditions, prompts_.seeds, how_);
+    result.drawn =
+        judge(judge_->judge(result.samples), originals_, judge_->style_number(data_.styles.front()), prompts_.labels);
+    return result;
+  }
+
+ private:
+  dataset const& data_;
+  sampling how_;
+  prompts prompts_;
+  std::unique_ptr<classifier<float>> judge_;
+  judgement originals_;
+};
+
+}  // namespace unet

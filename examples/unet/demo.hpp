@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sara/sara.hpp>
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "assess.hpp"
+#include "checkpoint.hpp"
+#include "finetune.hpp"
+#include "picture.hpp"
+#include "progress.hpp"
+
+namespace unet {
+
+/// printf into a string.
+template <class... Values>
+[[nodiscard]] std::string format(char const* pattern, Values... values) {
+  std::string text(static_cast<std::size_t>(std::snprintf(nullptr, 0, pattern, values...)), '\0');
+  std::snprintf(text.data(), text.size() + 1, pattern, values...);
+  return text;
+}
+
+/// The most memory that the process ever had, in bytes.
+[[nodiscard]] inline std::int64_t peak_memory() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return std::int64_t{1024} * usage.ru_maxrss;
+}
+
+/// One line of figures, for each assessment a column.
+[[nodiscard]] inline std::string figures_table(std::vector<std::string> const& columns,
+                                               std::vector<assessment> const& assessed) {
+  std::string text = format("%-42s", "");
+  for (auto const& column : columns) text += format("%10s", column.c_str());
+  auto const line = [&](char const* name, auto&& value) {
+    text += format("\n%-42s", name);
+    for (auto const& one : assessed) text += value(one);
+  };
+  line("held-out loss", [](auto const& a) { return format("%10.4f", a.loss); });
+  line("probability of the style", [](auto const& a) {
+    return a.drawn.style_probability ? format("%10.3f", *a.drawn.style_probability) : format("%10s", "unknown");
+  });
+  line("distance to the style (Frechet)", [](auto const& a) { return format("%10.1f", a.drawn.frechet_distance); });
+  line("drawn as asked (accuracy over 31 classes)",
+       [](auto const& a) { return format("%10.3f", a.drawn.category_accuracy); });
+  return text + '\n';
+}
+
+struct demo_settings {
+  std::filesystem::path data;
+  std::filesystem::path base;
+  std::filesystem::path out;
+  std::string style = "fluent-high-contrast";
+  finetune_settings tuning;
+  sampling drawing;
+  std::uint64_t seed = 1;  ///< of the pictures that are drawn
+  int threads = 0;
+};
+
+namespace detail {
+
+/// Some of the pictures, the same places in both panels, with what was asked for below.
+inline void write_before_after(std::filesystem::path const& file, demo_settings const& how, prompts const& asked,
+                               assessment const& before, assessment const& after, std::string const& subtitle) {
+  constexpr int columns = 6;
+  constexpr std::size_t count = 30;
+  std::vector<float> left, right;
+  std::vector<std::string> captions;
+  for (std::size_t k = 0; k < std::min(count, asked.captions.size()); ++k) {
+    auto const i = k * asked.captions.size() / std::min(count, asked.captions.size());
+    auto const begin = static_cast<std::ptrdiff_t>(i * image_size), end = begin + std::ptrdiff_t{image_size};
+    left.insert(left.end(), before.samples.begin() + begin, before.samples.begin() + end);
+    right.insert(right.end(), after.samples.begin() + begin, after.samples.begin() + end);
+    captions.push_back(asked.captions[i]);
+  }
+  std::array<panel, 2> const panels{{{"Before", "the base model, never shown " + how.style, left},
+                                     {"After", subtitle, right}}};
+  write_png(file, draw_panels(panels, captions, columns));
+}
+
+}  // namespace detail
+
+/// The whole story at once: draws with the base model, teaches it a style, draws the same seeds again, and writes
+/// before-after.png, adapter.safetensors and figures.txt.
+inline void demo(demo_settings const& how) {
+  using clock = std::chrono::steady_clock;
+  auto const seconds_since = [](clock::time_point start) {
+    return std::chrono::duration<double>(clock::now() - start).count();
+  };
+  auto const start = clock::now();
+  sara::host const backend{how.threads};
+  auto [net, words] = load_checkpoint(how.base, backend.threads());
+  auto data = load_sheets(how.data, {how.style});
+  data.tokenize(words);
+  std::filesystem::create_directories(how.out);
+  assessor const assess{backend.threads(), data, how.data / "classifier.safetensors", how.seed, how.drawing};
+
+  std::puts("Drawing with the base model");
+  auto const before = assess(*net);
+
+  std::printf("Learning %s from %zu pictures, %d threads\n", how.style.c_str(), data.train.size(),
+              backend.threads().size());
+  auto const begin = clock::now();
+  auto const learned = fine_tune_with_progress(backend, *net, data, how.tuning, how.out / "state.safetensors");
+  auto const seconds = seconds_since(begin);
+  if (learned.steps < how.tuning.steps) return;
+
+  std::puts("Drawing again, from the same seeds");
+  auto const after = assess(*net);
+
+  auto const share = 100 * static_cast<double>(learned.selected) / static_cast<double>(learned.tunable);
+  auto const bytes = sara::save(learned.adapter, how.out / "adapter.safetensors");
+  auto const story = format("%lld steps on %.0f %% of the weights, %.0f s", static_cast<long long>(learned.steps),
+                            share, seconds);
+  detail::write_before_after(how.out / "before-after.png", how, assess.asked(), before, after, story);
+  auto const table = figures_table({"before", "after"}, {before, after}) +
+                     format("\n%lld of %lld weights learned (%.1f %%); the adapter has %.2f MB\n",
+                            static_cast<long long>(learned.selected), static_cast<long long>(learned.tunable), share,
+                            static_cast<double>(bytes) * 1e-6) +
+                     format("%lld steps in %.1f s, %.2f a second, %d threads; everything in %.0f s\n",
+                            static_cast<long long>(learned.steps), seconds,
+                            static_cast<double>(learned.steps) / seconds, backend.threads().size(),
+                            seconds_since(start)) +
+                     format("sara held %.1f MB beside the model; the process had at most %.0f MB\n",
+                            static_cast<double>(learned.memory.total()) * 1e-6,
+                            static_cast<double>(peak_memory()) * 1e-6);
+  std::printf("\n%s\n", table.c_str());
+  std::ofstream{how.out / "figures.txt"} << table;
+  std::printf("Pictures, adapter and figures are in %s: before-after.png, adapter.safetensors, figures.txt\n",
+              how.out.string().c_str());
+}
+
+}  // namespace unet

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <sara/error.hpp>
+#include <sara/select/names.hpp>
+#include <sara/tensor/traits.hpp>
+
+namespace sara::detail {
+
+/// Which tensor a name stands for: tied weights are one tensor under several names, filtered names are none.
+class name_index {
+ public:
+  /// Takes in all names.
+  /// @return the tensors that may learn, each once, in order
+  /// @throws shape_error  for two tensors over one memory with different extents
+  /// @throws dtype_error  for a float64 tensor while computing in float32
+  template <Real R>
+  std::vector<named_tensor> adopt(std::vector<named_tensor> const& weights, names const& filter) {
+    std::vector<named_tensor> learners;
+    for (auto const& w : weights) {
+      if (!filter.contains(w.name)) {
+        entries_.emplace_back(w.name, std::nullopt);
+        continue;
+      }
+      auto const tied = std::find_if(learners.begin(), learners.end(), [&](auto const& other) {
+        return other.tensor.bytes() == w.tensor.bytes() && w.tensor.size() > 0;
+      });
+      entries_.emplace_back(w.name, static_cast<std::size_t>(tied - learners.begin()));
+      if (tied != learners.end()) {
+        require<shape_error>(tied->tensor.shape() == w.tensor.shape() && tied->tensor.type() == w.tensor.type(),
+                             "fine_tuner: '", w.name, "' and '", tied->name,
+                             "' share memory: expected equal extents and dtypes, got ", w.tensor.shape(), " and ",
+                             tied->tensor.shape());
+        continue;
+      }
+      require<dtype_error>(std::is_same_v<R, double> || w.tensor.type() != dtype::float64, "fine_tuner: '", w.name,
+                           "' is float64: expected sara::compute_in<double>{} among the arguments, got computation in "
+                           "float32");
+      learners.push_back(w);
+    }
+    std::sort(entries_.begin(), entries_.end());
+    return learners;
+  }
+
+  /// The number of the name's tensor among the learners; none if it may not learn.
+  /// @throws name_error  for a name that was not taken in. Complexity: O(log names).
+  [[nodiscard]] std::optional<std::size_t> operator[](std::string_view name) const {
+    auto const found = std::lower_bound(entries_.begin(), entries_.end(), name,
+                                        [](auto const& entry, std::string_view key) { return entry.first < key; });
+    require<name_error>(found != entries_.end() && found->first == name,
+                        "fine_tuner: expected the name of a tensor, got '", name, "'");
+    return found->second;
+  }
+
+ private:
+  std::vector<std::pair<std::string, std::optional<std::size_t>>> entries_;  // sorted by name
+};
+
+}  // namespace sara::detail

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <sara/backend/concept.hpp>
+#include <sara/backprop/gather.hpp>
+#include <sara/host_device.hpp>
+#include <sara/schedule/concept.hpp>
+#include <sara/store/concept.hpp>
+#include <sara/tensor/dtype.hpp>
+#include <sara/tensor/view.hpp>
+#include <sara/tune/arena.hpp>
+#include <sara/update/concept.hpp>
+
+namespace sara::detail {
+
+/// One pass over a tensor's slots: clip, move, write to the weight, forget the gradient.
+/// Values are computed from the weight itself, or from a master copy where the weight's dtype is narrower than R.
+template <class T, Real R, class Kernel>
+struct update_entry {
+  entries<T> weights;
+  R* master;  // null where T is R
+  R* gradient;
+  R* moments;
+  std::int64_t moment_stride;
+  double const* clip;  // null: no clipping
+  Kernel move;
+
+  SARA_HOST_DEVICE void operator()(std::int64_t slot, std::int64_t position) const {
+    R g = gradient[slot];
+    if (clip) g *= static_cast<R>(*clip);
+    gradient[slot] = 0;
+    moments_of_entry<R> const state{moments + slot, moment_stride};
+    if constexpr (std::is_same_v<T, R>) {
+      move(weights[position], g, state);
+    } else {
+      move(master[slot], g, state);
+      weights[position] = narrow<T>(master[slot]);
+    }
+  }
+};
+
+/// 1 where |w| ≥ θ.
+template <class T>
+struct at_or_above {
+  entries<T> weights;
+  double threshold;
+  [[nodiscard]] SARA_HOST_DEVICE double operator()(std::int64_t, std::int64_t position) const {
+    auto const w = static_cast<double>(widen(weights[position]));
+    return (w < 0 ? -w : w) >= threshold ? 1.0 : 0.0;
+  }
+};
+
+/// A reselection's predicate as a score: 0 for what stays, 1 for what does not.
+template <class Keep>
+struct keep_score {
+  Keep keep;
+  template <Real R>
+  [[nodiscard]] SARA_HOST_DEVICE double operator()(R w, std::int64_t) const {
+    return keep(w) ? 0.0 : 1.0;
+  }
+};
+
+/// to[j] = from[slots[j]].
+template <Real R>
+struct take_values {
+  R const* from;
+  std::int64_t const* slots;
+  R* to;
+  SARA_HOST_DEVICE void operator()(std::int64_t j, std::int64_t) const { to[j] = from[slots[j]]; }
+};
+
+/// Calls f.template operator()<T>(jobs) once for every dtype with segments, so that all tensors of one dtype are one
+/// call of the backend. make.template operator()<T>(segment) gives a segment's job, or nothing.
+template <class Segments, class Make, class Run>
+void by_dtype(Segments& segments, Make&& make, Run&& run) {
+  for (auto const type : {dtype::float64, dtype::float32, dtype::bfloat16, dtype::float16})
+    visit(type, [&]<class T>() {
+      using job = typename decltype(make.template operator()<T>(segments[0]))::value_type;
+      std::vector<job> jobs;
+      for (auto& s : segments) {
+        if (s.weights.type() != type || s.count() == 0) continue;
+        if (auto made = make.template operator()<T>(s)) jobs.push_back(*made);
+      }
+      if (!jobs.empty()) run(std::span<job const>{jobs});
+    });
+}
+
+/// Moves every tensor that got a gradient and forgets the gradient.  (SaRA, eq. 3 and 6)
+/// @param clip  factor of the gradients, in the backend's memory, or null
+template <class Backend, Real R, class Segment, UpdateRule Rule>
+void update_entries(Backend const& backend, std::vector<Segment>& segments, arena<Backend, R>& columns,
+                    Rule const& rule, double rate, double const* clip) {
+  using kernel_type = decltype(rule.template kernel<R>(update_step{}));
+  by_dtype(
+      segments,
+      [&]<class T>(Segment& s) {
+        using entry = update_entry<T, R, kernel_type>;
+        std::optional<sparse_job<decltype(s.store().ref()), entry>> job;
+        if (std::exchange(s.has_gradient, false))
+          job = {s.store().ref(),
+                 entry{s.weights.template as<T>(), s.has_master() ? columns.master() + s.first : nullptr,
+                       columns.gradient() + s.first, columns.moments() + s.first, columns.slots(), clip,
+                       rule.template kernel<R>(update_step{++s.t, rate})}};
+        return job;
+      },
+      [&](auto jobs) { backend.for_each(jobs); });
+}
+
+/// *count += entries with |w| ≥ θ among those that learn, in tensors that have a θ.
+template <class Backend, class Segment>
+void count_at_or_above(Backend const& backend, std::vector<Segment> const& segments, double* count) {
+  by_dtype(
+      segments,
+      [&]<class T>(Segment const& s) {
+        std::optional<sparse_job<decltype(s.store().ref()), at_or_above<T>>> job;
+        if (s.threshold) job = {s.store().ref(), {s.weights.template as<T>(), *s.threshold}};
+        return job;
+      },
+      [&](auto jobs) { backend.reduce(jobs, count); });
+}
+
+/// M ← M ∧ keep, on the weights as they are now.  (SaRA, section 4.3)
+/// @return a new arena for what is left: moments and gradients zero, masters as they were. Synchronises.
+template <class Backend, Real R, class Segment, ProgressiveScheduler Scheduler>
+[[nodiscard]] arena<Backend, R> reselect_entries(Backend const& backend, std::vector<Segment>& segments,
+                                                 arena<Backend, R> const& columns, Scheduler const& scheduler,
+                                                 int moments) {
+  std::vector<typename Backend::template buffer<std::int64_t>> kept;  // slots among the old ones
+  std::vector<std::int64_t> old_first;
+  for (auto& s : segments) {
+    auto values = backend.template allocate<R>(s.count());
+    gather(backend, s.weights, s.store().ref(), values.data());
+    auto const keep = scheduler.keep(s.threshold);
+    using score = keep_score<std::remove_cvref_t<decltype(keep)>>;
+    const_tensor_view const column{values.data(), extents{s.count()}, Backend::where};
+    auto found = backend.compact(scored_tensor<score>{column, score{keep}}, key_cut{order_key(0.5), 0});
+    s.reselected = intersect(backend, s.store(), found.positions.data(), found.count);
+    s.t = 0;
+    old_first.push_back(s.first);
+    kept.push_back(std::move(found.positions));
+  }
+  auto out = make_arena<R>(backend, segments, moments);
+  for (std::size_t i = 0; i < segments.size(); ++i)
+    if (segments[i].has_master())
+      for_each(backend, all_positions{segments[i].count()},
+               take_values<R>{columns.master() + old_first[i], kept[i].data(), out.master() + segments[i].first});
+  backend.synchronize();
+  return out;
+}
+
+}  // namespace sara::detail

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+namespace sara {
+
+/// What a step did. The sums are read from the backend's memory when asked for, which waits for the backend; they are
+/// those of the latest step.
+template <class Tuner>
+class step_report {
+ public:
+  std::int64_t step = 0;      ///< steps done, this one included
+  double rate = 0;            ///< learning rate of this step
+  bool reselected = false;    ///< M was reselected after this step
+  std::int64_t learning = 0;  ///< entries that learn from now on
+
+  step_report(Tuner const& tuner, std::int64_t steps, double step_rate, bool has_reselected, std::int64_t entries)
+      : step{steps}, rate{step_rate}, reselected{has_reselected}, learning{entries}, tuner_{&tuner} {}
+
+  /// λ Σ ‖P ⊙ M‖_* over the matrices that were regularised, before the step.
+  [[nodiscard]] double regularizer_loss() const { return tuner_->sum(Tuner::regularizer_loss_at); }
+  /// Norm of the compact gradient, the regularizer's included, before clipping.
+  [[nodiscard]] double gradient_norm() const { return std::sqrt(tuner_->sum(Tuner::squared_norm_at)); }
+  /// How many of M (before this step's reselection) were at or above θ after the step; tensors that were not selected
+  /// by magnitude have no θ and count as none.
+  [[nodiscard]] std::int64_t at_or_above() const {
+    return static_cast<std::int64_t>(tuner_->sum(Tuner::at_or_above_at));
+  }
+
+ private:
+  Tuner const* tuner_;
+};
+
+}  // namespace sara

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <sara/backprop/conv2d.hpp>
+#include <sara/tensor/vector.hpp>
+
+#include "../support/compare.hpp"
+#include "../support/golden.hpp"
+#include "../support/layout.hpp"
+#include "../support/random.hpp"
+#include "../support/reference.hpp"
+#include "../support/stores.hpp"
+
+namespace {
+
+using sara::const_tensor_view;
+using sara::conv2d_geometry;
+using sara::extents;
+using sara::host;
+using sara::test::at_positions;
+using sara::test::complaint;
+using sara::test::conv2d_gradient;
+using sara::test::difference;
+using sara::test::golden;
+using sara::test::laid_out;
+using sara::test::make_store;
+using sara::test::random_positions;
+using sara::test::uniform;
+
+template <class Store, sara::Real R>
+std::vector<R> sampled(extents const& weight, std::vector<std::int64_t> const& positions, const_tensor_view const& dy,
+                       const_tensor_view const& x, conv2d_geometry const& geometry) {
+  host const backend{2};
+  auto const store = make_store<Store>(backend, sara::matrix_shape::of(weight), positions);
+  std::vector<R> gradient(positions.size());
+  sara::accumulate_conv2d(backend, weight, dy, x, geometry, store.ref(), gradient.data());
+  return gradient;
+}
+
+template <class Store, sara::Real R>
+void check_golden(std::string const& name) {
+  CAPTURE(name);
+  auto const& file = golden("gradients.safetensors");
+  auto const dy = file.read<float>(name + ".dy");
+  auto const x = file.read<float>(name + ".x");
+  auto const index = file.read<std::int32_t>(name + ".idx");
+  auto const g = file.read<std::int64_t>(name + ".conv", 7);
+  conv2d_geometry const geometry{{g[0], g[1]}, {g[2], g[3]}, {g[4], g[5]}, g[6]};
+  auto const weight = sara::test::shape_of(file.at(name + ".w"));
+  std::vector<std::int64_t> const positions(index.begin(), index.end());
+  auto const mask = file.read<bool>(name + ".mask");
+  std::vector<std::int64_t> where_true;
+  for (std::size_t i = 0; i < mask.size(); ++i)
+    if (mask[i]) where_true.push_back(static_cast<std::int64_t>(i));
+  CHECK(positions == where_true);
+
+  auto const dy_view = sara::view(dy.data(), sara::test::shape_of(file.at(name + ".dy")));
+  auto const x_view = sara::view(x.data(), sara::test::shape_of(file.at(name + ".x")));
+  auto const gradient = sampled<Store, R>(weight, positions, dy_view, x_view, geometry);
+  CHECK(difference(gradient, file.read<float>(name + ".dw_compact"), {1e-5, 1e-5}) == "");
+
+  std::vector<std::int64_t> every(static_cast<std::size_t>(weight[0]));
+  for (std::size_t i = 0; i < every.size(); ++i) every[i] = static_cast<std::int64_t>(i);
+  auto const bias = make_store<Store>(host{1}, {weight[0], 1}, every);
+  std::vector<R> db(every.size());
+  sara::accumulate_conv2d_bias(host{1}, dy_view, bias.ref(), db.data());
+  CHECK(difference(db, file.read<float>(name + ".db"), {1e-5, 1e-5}) == "");
+}
+
+/// One convolution with random numbers in it.
+struct convolution {
+  extents weight, x;
+  conv2d_geometry geometry;
+
+  [[nodiscard]] extents dy() const {
+    extents out{x[0], weight[0], 0, 0};
+    for (int d = 0; d < 2; ++d) {
+      auto const i = static_cast<std::size_t>(d);
+      auto const reach = x[2 + d] + 2 * geometry.padding[i] - geometry.dilation[i] * (weight[2 + d] - 1) - 1;
+      out[2 + d] = reach < 0 ? 0 : reach / geometry.stride[i] + 1;
+    }
+    return out;
+  }
+};
+
+/// Empty if the sampled gradient in float64 is the dense one at random positions.
+template <class Store>
+std::string deviation(convolution const& c, double density = 0.4) {
+  auto const dy = uniform<double>("dy", c.dy().product());
+  auto const x = uniform<double>("x", c.x.product());
+  auto const dy_view = sara::view(dy.data(), c.dy());
+  auto const x_view = sara::view(x.data(), c.x);
+  auto const positions = random_positions("m", c.weight.product(), density);
+  auto const expected = at_positions(conv2d_gradient(c.weight, dy_view, x_view, c.geometry), positions);
+  return difference(sampled<Store, double>(c.weight, positions, dy_view, x_view, c.geometry), expected, {1e-12, 1e-12});
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("golden gradients", Store, SARA_HOST_STORES) {
+  for (auto const* name : {"conv_k3s1p1", "conv_k3s2p1", "conv_k1s1p0", "conv_k3s1p0", "conv_k5x3s2x1p2x1",
+                           "conv_k3s1p2d2", "conv_k3s1p1g2", "conv_k3s2p0_rem"}) {
+    check_golden<Store, float>(name);
+    check_golden<Store, double>(name);
+  }
+}
+
+TEST_CASE("a convolution's gradient at selected entries only") {
+  auto const dy = uniform<float>("dy", 2 * 8 * 6 * 6);
+  auto const x = uniform<float>("x", 2 * 4 * 6 * 6);
+  std::vector<std::int64_t> const selected{0, 50, 287};
+  // [conv2d]
+  sara::extents const weight{8, 4, 3, 3};
+  sara::host const backend;
+  sara::row_index const store{backend, sara::matrix_shape::of(weight), selected.data(), std::ssize(selected)};
+
+  std::vector<float> gradient(selected.size());
+  sara::accumulate_conv2d(backend, weight, sara::view(dy.data(), {2, 8, 6, 6}), sara::view(x.data(), {2, 4, 6, 6}),
+                          {.padding = {1, 1}}, store.ref(), gradient.data());
+  // [/conv2d]
+  auto const dense = conv2d_gradient(weight, sara::view(dy.data(), {2, 8, 6, 6}), sara::view(x.data(), {2, 4, 6, 6}),
+                                     {.padding = {1, 1}});
+  CHECK(difference(gradient, at_positions(dense, selected), {1e-5, 1e-5}) == "");
+}
+
+TEST_CASE("random geometry") {
+  sara::test::sequence numbers{"geometry"};
+  std::array<std::array<std::int64_t, 2>, 5> const kernels{{{1, 1}, {3, 3}, {5, 3}, {2, 4}, {1, 3}}};
+  int nonempty = 0;
+  for (int i = 0; i < 150; ++i) {
+    auto const& kernel = kernels[static_cast<std::size_t>(numbers.integer(0, 4))];
+    convolution c;
+    c.geometry.groups = numbers.integer(1, 3);
+    c.geometry.stride = {numbers.integer(1, 3), numbers.integer(1, 3)};
+    if (i % 2 == 0) c.geometry.stride = {1, 1};
+    c.geometry.dilation = {numbers.integer(1, 3), numbers.integer(1, 3)};
+    c.geometry.padding = {numbers.integer(0, 7), numbers.integer(0, 7)};  // past the kernel too
+    c.weight = {c.geometry.groups * numbers.integer(1, 3), numbers.integer(1, 3), kernel[0], kernel[1]};
+    c.x = {numbers.integer(1, 3), c.weight[1] * c.geometry.groups, numbers.integer(1, 9), numbers.integer(1, 9)};
+    CAPTURE(i);
+    CAPTURE(c.weight);
+    CAPTURE(c.x);
+    CHECK(deviation<sara::flat_index<host>>(c) == "");
+    CHECK(deviation<sara::row_index<host>>(c, 0.9) == "");
+    nonempty += c.dy().product() > 0;
+  }
+  CHECK(nonempty > 100);
+}
+
+TEST_CASE("images larger than the workspace go band by band") {
+  auto const budget = sara::detail::strip_budget;
+  SUBCASE("an image in several bands") {
+    convolution const c{{4, 3, 3, 3}, {1, 3, 400, 300}, {.padding = {1, 1}}};
+    REQUIRE((4 + 3) * 400 * 302 > budget);
+    CHECK(deviation<sara::flat_index<host>>(c, 0.2) == "");
+  }
+  SUBCASE("the last band is shorter, dilated, unevenly padded") {
+    convolution const c{{6, 2, 3, 2}, {2, 4, 331, 201}, {.padding = {3, 0}, .dilation = {2, 3}, .groups = 2}};
+    REQUIRE((6 + 4) * 331 * 201 > budget);
+    CHECK(deviation<sara::bitmask<host>>(c, 0.3) == "");
+  }
+  SUBCASE("several images in one band, then the rest") {
+    convolution const c{{8, 8, 1, 1}, {90, 8, 20, 20}, {}};
+    REQUIRE(16 * 90 * 400 > budget);
+    CHECK(deviation<sara::row_index<host>>(c, 0.3) == "");
+  }
+  SUBCASE("strided: a strip a weight column") {
+    convolution const c{{2, 6, 3, 3}, {3, 6, 180, 190}, {.stride = {2, 2}, .padding = {1, 1}}};
+    REQUIRE((2 + 54) * 3 * 90 * 95 > budget);
+    CHECK(deviation<sara::flat_index<host>>(c, 0.3) == "");
+  }
+  SUBCASE("one row of all channels exceeds the workspace") {
+    convolution const c{{150, 150, 1, 3}, {1, 150, 2, 1800}, {.padding = {0, 1}}};
+    REQUIRE(300 * 1802 > budget);
+    CHECK(deviation<sara::flat_index<host>>(c, 0.0005) == "");
+  }
+}
+
+TEST_CASE_TEMPLATE("dY and X of any dtypes and orders in memory", T, double, float, sara::bfloat16, sara::float16) {
+  convolution const c{{5, 3, 3, 3}, {2, 3, 6, 7}, {.stride = {2, 1}, .padding = {1, 1}}};
+  auto const dy_values = uniform<double>("dy", c.dy().product());
+  auto const x_values = uniform<double>("x", c.x.product());
+  auto const positions = random_positions("m", c.weight.product(), 0.4);
+  for (conv2d_geometry const& geometry : {c.geometry, conv2d_geometry{.padding = {1, 1}}}) {
+    convolution const one{c.weight, c.x, geometry};
+    auto const dy_all = uniform<double>("dy", one.dy().product());
+    for (extents const& order : {extents{0, 1, 2, 3}, {1, 0, 2, 3}, {0, 2, 3, 1}, {3, 2, 1, 0}})
+      for (std::int64_t const gap : {0, 1}) {
+        laid_out<T> const dy{dy_all, one.dy(), order, gap};
+        laid_out<sara::float16> const x{x_values, c.x, order, gap};
+        auto const dense = conv2d_gradient(c.weight, dy.view(), x.view(), geometry);
+        auto const expected = at_positions(dense, positions);
+        CHECK(difference(sampled<sara::row_index<host>, double>(c.weight, positions, dy.view(), x.view(), geometry),
+                         expected, {1e-12, 1e-12}) == "");
+        CHECK(difference(sampled<sara::row_index<host>, float>(c.weight, positions, dy.view(), x.view(), geometry),
+                         expected, {1e-5, 1e-5}) == "");
+        laid_out<T> const x_too{x_values, c.x, order, gap};
+        auto const both = at_positions(conv2d_gradient(c.weight, dy.view(), x_too.view(), geometry), positions);
+        CHECK(difference(sampled<sara::row_index<host>, double>(c.weight, positions, dy.view(), x_too.view(), geometry),
+                         both, {1e-12, 1e-12}) == "");
+      }
+  }
+}
+
+TEST_CASE_TEMPLATE("empty, full, and rows without entries", Store, SARA_HOST_STORES) {
+  convolution const c{{6, 3, 3, 3}, {2, 3, 8, 5}, {.padding = {1, 1}}};
+  auto const dy = uniform<double>("dy", c.dy().product());
+  auto const x = uniform<double>("x", c.x.product());
+  auto const dy_view = sara::view(dy.data(), c.dy());
+  auto const x_view = sara::view(x.data(), c.x);
+  auto const dense = conv2d_gradient(c.weight, dy_view, x_view, c.geometry);
+  std::vector<std::int64_t> every(static_cast<std::size_t>(c.weight.product()));
+  for (std::size_t i = 0; i < every.size(); ++i) every[i] = static_cast<std::int64_t>(i);
+  for (auto const& positions : {std::vector<std::int64_t>{}, every, std::vector<std::int64_t>{30, 31, 161}})
+    CHECK(difference(sampled<Store, double>(c.weight, positions, dy_view, x_view, c.geometry),
+                     at_positions(dense, positions), {1e-12, 1e-12}) == "");
+}
+
+TEST_CASE("a batch of none, and an output of none, add nothing") {
+  float const nothing = 0;
+  std::vector<std::int64_t> const positions{0, 5};
+  auto const add = [&](extents const& dy, extents const& x) {
+    return sampled<sara::flat_index<host>, float>({2, 1, 3, 3}, positions, sara::view(&nothing, dy),
+                                                  sara::view(&nothing, x), {});
+  };
+  CHECK(add({0, 2, 4, 4}, {0, 1, 6, 6}) == std::vector<float>(2));
+  CHECK(add({1, 2, 0, 0}, {1, 1, 1, 1}) == std::vector<float>(2));
+}
+
+TEST_CASE("gradients add up, and so does the bias") {
+  std::vector<float> const dy{1, 2, 3, 4}, x{5, 6, 7, 8};
+  auto const store = make_store<sara::flat_index<host>>(host{1}, {1, 1}, {0});
+  std::vector<double> gradient{100};
+  for (int pass = 0; pass < 2; ++pass)
+    sara::accumulate_conv2d(host{1}, {1, 1, 1, 1}, sara::view(dy.data(), {1, 1, 2, 2}),
+                            sara::view(x.data(), {1, 1, 2, 2}), {}, store.ref(), gradient.data());
+  CHECK(gradient[0] == 100 + 2 * 70);
+  sara::accumulate_conv2d_bias(host{1}, sara::view(dy.data(), {1, 1, 2, 2}), store.ref(), gradient.data());
+  CHECK(gradient[0] == 250);
+}
+
+TEST_CASE("what does not fit") {
+  std::vector<float> const data(1000);
+  std::vector<float> gradient(1);
+  auto const store = make_store<sara::flat_index<host>>(host{1}, {4, 26}, {1});
+  auto const dy = sara::view(data.data(), {1, 4, 6, 6});
+  auto const x = sara::view(data.data(), {1, 3, 8, 8});
+  CHECK(complaint<sara::shape_error>(
+            [&] {
+              sara::accumulate_conv2d(host{1}, {4, 3, 3, 3}, dy, x, {}, store.ref(), gradient.data());
+            },
+            {"conv2d", "4 x 27", "4 x 26"}) == "");
+  CHECK(complaint<sara::shape_error>(
+            [&] {
+              sara::accumulate_conv2d(host{1}, {4, 3, 3, 3}, x, dy, {}, store.ref(), gradient.data());
+            },
+            {"conv2d"}) == "");
+  CHECK(complaint<sara::shape_error>(
+            [&] { sara::accumulate_conv2d_bias(host{1}, sara::view(data), store.ref(), gradient.data()); },
+            {"conv2d bias", "[1000]"}) == "");
+  CHECK(complaint<sara::memory_error>(
+            [&] {
+              sara::accumulate_conv2d(host{1}, {4, 3, 3, 3}, dy,
+                                      sara::view(data.data(), {1, 3, 8, 8}, sara::memory::cuda), {}, store.ref(),
+                                      gradient.data());
+            },
+            {"conv2d X", "CUDA"}) == "");
+}
