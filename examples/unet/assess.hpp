@@ -88,7 +88,8 @@ class assessor {
                                   std::to_string(data.size()) + " pictures, " + std::to_string(data.held_out.size()) +
                                   " held out"};
     std::vector<float> originals;
-    for (std::size_t const i : data.train) originals.insert(originals.end(), data.image(i).begin(), data.image(i).end());
+    for (std::size_t const i : data.train)
+      originals.insert(originals.end(), data.image(i).begin(), data.image(i).end());
     originals_ = judge_->judge(originals);
   }
 

@@ -156,7 +156,7 @@ struct classifier_settings {
   std::filesystem::path out;   ///< classifier to write
   std::vector<std::string> styles = {"noto",    "blob",      "fluent-flat", "fluent-high-contrast",
                                      "twemoji", "fluent-3d", "openmoji"};
-  std::int64_t steps = 3000;
+  std::int64_t steps = 4000;
   std::size_t batch = 64;
   std::uint64_t seed = 1;
   double rate = 3e-3;

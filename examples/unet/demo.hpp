@@ -86,8 +86,8 @@ inline void write_before_after(std::filesystem::path const& file, demo_settings 
     right.insert(right.end(), after.samples.begin() + begin, after.samples.begin() + end);
     captions.push_back(asked.captions[i]);
   }
-  std::array<panel, 2> const panels{{{"Before", "the base model, never shown " + how.style, left},
-                                     {"After", subtitle, right}}};
+  std::array<panel, 2> const panels{
+      {{"Before", "the base model, never shown " + how.style, left}, {"After", subtitle, right}}};
   write_png(file, draw_panels(panels, captions, columns));
 }
 
@@ -123,20 +123,19 @@ inline void demo(demo_settings const& how) {
 
   auto const share = 100 * static_cast<double>(learned.selected) / static_cast<double>(learned.tunable);
   auto const bytes = sara::save(learned.adapter, how.out / "adapter.safetensors");
-  auto const story = format("%lld steps on %.0f %% of the weights, %.0f s", static_cast<long long>(learned.steps),
-                            share, seconds);
+  auto const story =
+      format("%lld steps on %.0f %% of the weights, %.0f s", static_cast<long long>(learned.steps), share, seconds);
   detail::write_before_after(how.out / "before-after.png", how, assess.asked(), before, after, story);
-  auto const table = figures_table({"before", "after"}, {before, after}) +
-                     format("\n%lld of %lld weights learned (%.1f %%); the adapter has %.2f MB\n",
-                            static_cast<long long>(learned.selected), static_cast<long long>(learned.tunable), share,
-                            static_cast<double>(bytes) * 1e-6) +
-                     format("%lld steps in %.1f s, %.2f a second, %d threads; everything in %.0f s\n",
-                            static_cast<long long>(learned.steps), seconds,
-                            static_cast<double>(learned.steps) / seconds, backend.threads().size(),
-                            seconds_since(start)) +
-                     format("sara held %.1f MB beside the model; the process had at most %.0f MB\n",
-                            static_cast<double>(learned.memory.total()) * 1e-6,
-                            static_cast<double>(peak_memory()) * 1e-6);
+  auto const table =
+      figures_table({"before", "after"}, {before, after}) +
+      format("\n%lld of %lld weights learned (%.1f %%); the adapter has %.2f MB\n",
+             static_cast<long long>(learned.selected), static_cast<long long>(learned.tunable), share,
+             static_cast<double>(bytes) * 1e-6) +
+      format("%lld steps in %.1f s, %.2f a second, %d threads; everything in %.0f s\n",
+             static_cast<long long>(learned.steps), seconds, static_cast<double>(learned.steps) / seconds,
+             backend.threads().size(), seconds_since(start)) +
+      format("sara held %.1f MB beside the model; the process had at most %.0f MB\n",
+             static_cast<double>(learned.memory.total()) * 1e-6, static_cast<double>(peak_memory()) * 1e-6);
   std::printf("\n%s\n", table.c_str());
   std::ofstream{how.out / "figures.txt"} << table;
   std::printf("Pictures, adapter and figures are in %s: before-after.png, adapter.safetensors, figures.txt\n",

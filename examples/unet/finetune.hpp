@@ -101,9 +101,10 @@ struct optional_nuclear_norm : sara::nuclear_norm {
     if (how.nuclear_matrices == "every") return sara::turn::every;
     if (how.nuclear_matrices == "round-robin") return sara::turn::round_robin;
     if (how.nuclear_matrices == "random") return sara::turn::one_at_random;
-    throw std::invalid_argument{"fine-tuning: expected the low-rank loss on every, round-robin or random matrices, "
-                                "got '" +
-                                how.nuclear_matrices + "'"};
+    throw std::invalid_argument{
+        "fine-tuning: expected the low-rank loss on every, round-robin or random matrices, "
+        "got '" +
+        how.nuclear_matrices + "'"};
   }();
   return {{.weight = how.nuclear, .matrices = matrices, .seed = how.seed}};
 }
@@ -158,11 +159,8 @@ template <class Tuner>
                                     finetune_control const& control) {
   if (control.resume) tuner.load_state(control.state);
   differentiation<Tuner> differentiate{net, tuner, how.full()};
-  batch_stream stream{data,
-                      {.batch = how.batch,
-                       .seed = how.seed,
-                       .drop_label = how.drop_label,
-                       .drop_caption = how.drop_caption}};
+  batch_stream stream{
+      data, {.batch = how.batch, .seed = how.seed, .drop_label = how.drop_label, .drop_caption = how.drop_caption}};
   noisy_batch<float> batch;
   while (tuner.steps() < how.steps && !control.stop()) {
     stream.fill(batch, tuner.steps());

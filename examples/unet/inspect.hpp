@@ -34,7 +34,8 @@ inline void inspect_weights(model<float> const& net, std::vector<double> const& 
   for (double const threshold : thresholds) std::printf("  |w|<%-7.1e", threshold);
   std::puts("");
   auto const print_shares = [&](std::vector<std::int64_t> const& below, std::int64_t of) {
-    for (auto const count : below) std::printf("  %9.2f %%", 100 * static_cast<double>(count) / static_cast<double>(of));
+    for (auto const count : below)
+      std::printf("  %9.2f %%", 100 * static_cast<double>(count) / static_cast<double>(of));
     std::puts("");
   };
   for (auto const* p : net.parameters()) {

@@ -63,8 +63,8 @@ void add_drawing(CLI::App& app, std::uint64_t& seed, unet::sampling& drawing) {
 void add_tuning(CLI::App& app, unet::finetune_settings& tuning) {
   app.add_option("--method", tuning.method, "sara, or full: all weights of convolutions and linear layers")
       ->check(CLI::IsMember({"sara", "full"}));
-  auto* const fraction = app.add_option("--fraction", tuning.fraction, "Share of these weights that learns")
-                             ->check(CLI::Range(0.0, 1.0));
+  auto* const fraction =
+      app.add_option("--fraction", tuning.fraction, "Share of these weights that learns")->check(CLI::Range(0.0, 1.0));
   app.add_option("--threshold", tuning.threshold, "Instead of a share: the weights below this magnitude learn")
       ->excludes(fraction);
   app.add_option("--selector", tuning.selector, "Which weights make up the share, by magnitude or at random")

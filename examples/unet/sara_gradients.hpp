@@ -16,9 +16,8 @@ namespace unet {
 template <class Real>
 [[nodiscard]] sara::const_tensor_view as_tensor(strips<Real const> const& x) {
   auto const& where = x.grid;
-  return {x.first,
-          {where.batch, x.channels, where.height, where.width},
-          {where.image_pitch(), x.pitch, where.pitch(), 1}};
+  return {
+      x.first, {where.batch, x.channels, where.height, where.width}, {where.image_pitch(), x.pitch, where.pitch(), 1}};
 }
 template <class Real>
 [[nodiscard]] sara::const_tensor_view as_tensor(matrix_view<Real const> const& x) {

@@ -8,6 +8,7 @@
 
 #include <sara/adapter/base_hash.hpp>
 #include <sara/backend/host.hpp>
+#include <sara/tensor/traits.hpp>
 
 #include "../support/layout.hpp"
 #include "../support/random.hpp"
