@@ -150,7 +150,10 @@ namespace detail {
   auto const [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (failed == std::errc{} && end == text.data() + text.size() && number >= 0 && number < class_count) return number;
   std::string all;
-  for (auto const& name : names) all += (all.empty() ? "" : ", ") + name;
+  for (auto const& name : names) {
+    if (!all.empty()) all += ", ";
+    all += name;
+  }
   throw std::invalid_argument{"expected a label among " + all + ", got '" + text + "'"};
 }
 

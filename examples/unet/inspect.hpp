@@ -21,7 +21,10 @@ namespace unet {
 /// Extents as "128x64x3x3".
 [[nodiscard]] inline std::string shape_text(sara::extents const& shape) {
   std::string text;
-  for (int d = 0; d < shape.rank(); ++d) text += (d > 0 ? "x" : "") + std::to_string(shape[d]);
+  for (int d = 0; d < shape.rank(); ++d) {
+    if (d > 0) text += 'x';
+    text += std::to_string(shape[d]);
+  }
   return text;
 }
 

@@ -38,8 +38,8 @@ std::vector<std::uint64_t> keys_of(weights const& tensors) {
 /// The cut for `rank` entries by sorting.
 key_cut oracle(std::vector<std::uint64_t> keys, std::int64_t rank) {
   std::erase(keys, never_key);
+  rank = std::min(rank, std::ssize(keys));
   if (rank <= 0) return {};
-  if (rank > std::ssize(keys)) return {never_key, 0};
   auto const nth = keys.begin() + (rank - 1);
   std::nth_element(keys.begin(), nth, keys.end());
   auto const bound = *nth;
@@ -66,8 +66,7 @@ std::string disagreement(sara::thread_pool& pool, weights const& tensors, std::i
     if (found.positions != positions || found.count != std::ssize(positions))
       return "other positions at rank " + std::to_string(rank);
   }
-  if (rank <= std::ssize(keys) - std::count(keys.begin(), keys.end(), never_key) && ties != 0)
-    return "ties left at rank " + std::to_string(rank);
+  if (ties != 0) return "ties left at rank " + std::to_string(rank);
   return {};
 }
 

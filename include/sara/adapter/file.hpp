@@ -65,6 +65,15 @@ inline void add_positions(safetensors_writer& file, std::string const& name, std
   return positions;
 }
 
+template <class Error>
+void require_finite(std::string const& where, adapter_tensor const& tensor) {
+  std::visit(
+      [&](auto const& delta) {
+        for (auto const d : delta) require<Error>(std::isfinite(d), where, ": expected finite values, got ", d);
+      },
+      tensor.delta);
+}
+
 [[nodiscard]] inline extents read_extents(std::string const& where, nlohmann::json const& shape) {
   require<file_error>(shape.is_array(), where, ": expected a list of extents, got ", shape.dump());
   extents out;
@@ -89,7 +98,8 @@ inline void add_positions(safetensors_writer& file, std::string const& name, std
 /// `format_version` = "1", `sara_version`, and `tensors`: a JSON object that gives for each name `shape`, `dtype` and
 /// `base` (the base tensor's hash, 16 hexadecimal digits).
 /// @return bytes written
-/// @throws file_error  if that fails; the path is then untouched
+/// @throws value_error  for values that are not finite
+/// @throws file_error   if writing fails; the path is then untouched
 /// Example: tests/adapter/file.cpp
 inline std::int64_t save(adapter const& a, std::filesystem::path const& path) {
   safetensors_writer file;
@@ -98,6 +108,7 @@ inline std::int64_t save(adapter const& a, std::filesystem::path const& path) {
     auto shape = nlohmann::json::array();
     for (int d = 0; d < tensor.shape.rank(); ++d) shape.push_back(tensor.shape[d]);
     about[name] = {{"shape", shape}, {"dtype", name_of(tensor.type)}, {"base", detail::hex_of(tensor.base_hash)}};
+    detail::require_finite<value_error>("save '" + name + "'", tensor);
     detail::add_positions(file, name + ".positions", tensor.shape.product(), tensor.positions);
     std::visit([&, key = name + ".delta"](auto const& delta) { file.add(key, delta); }, tensor.delta);
   }
@@ -134,12 +145,7 @@ inline std::int64_t save(adapter const& a, std::filesystem::path const& path) {
         tensor.delta = file.read<double>(name + ".delta", count);
       else
         tensor.delta = file.read<float>(name + ".delta", count);
-      std::visit(
-          [&](auto const& delta) {
-            for (auto const d : delta)
-              detail::require<file_error>(std::isfinite(d), where, ": expected finite values, got ", d);
-          },
-          tensor.delta);
+      detail::require_finite<file_error>(where, tensor);
       out.tensors.emplace(name, std::move(tensor));
     }
   } catch (nlohmann::json::exception const& e) {

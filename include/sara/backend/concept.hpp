@@ -31,35 +31,31 @@ struct exact_svd {};
 
 /// Where memory is, and who computes. A backend is a cheap value (a handle to threads, or to a stream) and every
 /// policy of the library runs over it. Pointers are to the backend's memory, and so are the tensors that it accepts.
+/// Columns are float or double.
 ///
-/// | primitive | contract | host | a CUDA device | behind an autograd framework |
-/// |---|---|---|---|---|
-/// | `where` | the memory whose tensors it accepts | host | cuda | that of the framework's tensor: it chooses one of
-/// the two | | `buffer<T>`, `allocate<T>(n)` | owns n zeroed elements; movable; `data()`, `size()` | `std::vector` |
-/// stream-ordered allocation, or the user's allocator | the framework's allocator behind the same type | |
-/// `upload(from, to)`, `download(from, to)` | copies between a host span and the backend's memory; download has ended
-/// on return | `memcpy` | `cudaMemcpyAsync`, download synchronises | as below | | `for_each(jobs)` | f(slot, position)
-/// for every position of every job, in any order, each once | threads over fixed ranges of slots | one launch over a
-/// segment table of the jobs; `f` is copied to the kernel | as below | | `reduce(jobs, sum)` | the sum of f(slot,
-/// position) over all jobs as one double at `sum`, in the backend's memory; same bits every time | partial sums of
-/// fixed ranges, added in order | block sums of fixed ranges, then one block; nothing returns to the host | as below |
-/// | `compact(scored, cut)` | positions of the entries below the cut, ascending; synchronises, since it returns a count
-/// | count, prefix sum, write | `cub::DeviceSelect`, or counts and `cub::DeviceScan` for ties | as below | |
-/// `order_statistic(scored, rank)` | the cut that selects exactly `rank` entries over all tensors; synchronises | radix
-/// histogram, then `nth_element` inside one bin | radix histograms in shared memory | as below | | `sampled_product(dy,
-/// x, positions, out)` | out[j] += Σ_b dy[b, row_j] · x[b, col_j] (eq. 7 of dYᵀX, which never exists) | dot products
-/// over transposed panels | cuBLAS row panels gathered in L2, or sampled dots | a custom function's backward | |
-/// `sampled_convolution(shape, dy, x, positions, out)` | the same for a convolution's weight | dot products over padded
-/// strips | im2col panels, or as above | a custom function's backward | | `sampled_rows(dy, index, positions, out)` |
-/// out[j] += Σ_t [index_t = row_j] dy[t, col_j] (an embedding's weight) | tokens sorted by row | sort by key, then
-/// segmented sums | a custom function's backward | | `polar_factor(engine, positions, values, weight, gradient, norm)`
-/// | adds weight · ‖A‖_* to `norm` and weight · (U_r V_rᵀ)[M] to `gradient`, A the matrix with `values` at M (eq. 4, 5)
-/// | Eigen SVD | cuSOLVER Xgesvd, or an iteration on cuBLAS | as below | | `synchronize()` | all work handed over has
-/// ended | nothing to do | `cudaStreamSynchronize` | as below |
+/// - `where`: the memory whose tensors it accepts.
+/// - `buffer<T>`, `allocate<T>(n)`: owns n zeroed elements; movable; `data()`, `size()`. It may be destroyed while work
+///   that uses it is under way: its memory is not reused before that work has ended.
+/// - `upload(from, to)`, `download(from, to)`: copy between a host span and the backend's memory. The host span may be
+///   reused when upload returns; it is filled when download returns.
+/// - `for_each(jobs)`: f(slot, position) for every position of every job, each once, in any order.
+/// - `reduce(jobs, sum)`: adds f(slot, position) over all jobs to *sum, a double or a std::uint64_t (modulo 2^64) in
+///   the backend's memory; the same bits every time.
+/// - `compact(scored, cut)`: the positions of a tensor's entries below the cut, ascending.
+/// - `order_statistic(scored, rank)`: the cut that selects exactly `rank` entries over all tensors, or all finite
+///   ones if these are fewer.
+/// - `sampled_product(dy, x, positions, out)`: out[j] += Σ_b dy[b, row_j] · x[b, col_j]; dYᵀX never exists (eq. 7).
+/// - `sampled_convolution(shape, dy, x, positions, out)`: the same for a convolution's weight.
+/// - `sampled_rows(dy, index, positions, out)`: out[j] += Σ_t [index_t = row_j] dy[t, col_j], for an embedding's
+/// weight.
+/// - `polar_factor(engine, positions, values, weight, gradient, norm)`: adds weight · ‖A‖_* to *norm and
+///   weight · (U_r V_rᵀ)[M] to `gradient`, where A is the matrix with `values` at M (eq. 4 and 5).
+/// - `synchronize()`: all work handed over has ended.
 ///
-/// Columns and sums are float or double. Between `synchronize`, `download`, `compact` and `order_statistic` a backend
-/// may run behind the caller, in order. No other primitive waits, so that a training step can be captured in a graph.
-/// Results are the same bits for the same input on one backend, for any number of threads.
+/// `download`, `compact`, `order_statistic` and `synchronize` wait; no other primitive does, so that a training step
+/// can be captured in a graph. Work runs in the order in which it was handed over. The same input gives the same bits
+/// on one backend, for any number of threads. How the host, a CUDA device and an autograd framework provide each
+/// primitive: docs/backend.md.
 template <class B>
 concept TensorBackend = std::copy_constructible<B> &&
     requires(B const b, std::int64_t n, const_tensor_view view, float* column, double* sum, all_positions positions,

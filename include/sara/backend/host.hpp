@@ -83,7 +83,7 @@ class host {
     return detail::order_statistic(*pool_, scored, rank);
   }
 
-  /// Workspace: panels of dY and X, about 1 MiB in float32 (more only if 16 columns of both exceed that).
+  /// Workspace: panels of dY and X, about 1 MiB in float32 (more only if 16 rows of both exceed that).
   template <Positions P, Real R>
   void sampled_product(const_tensor_view const& dy, const_tensor_view const& x, P positions, R* out) const {
     detail::sampled_product(*pool_, detail::as_matrix("dY", dy), detail::as_matrix("X", x), positions, out);
@@ -96,7 +96,7 @@ class host {
     detail::banded_convolution<R>{shape, dy, x}.add(*pool_, positions, out);
   }
 
-  /// Extra memory: 8 bytes a token and 8 bytes a row of the embedding.
+  /// Extra memory: 8 bytes a token and 16 bytes a row of the embedding.
   template <Positions P, Real R>
   void sampled_rows(const_tensor_view const& dy, std::span<std::int64_t const> index, P positions, R* out) const {
     auto const shape = positions.shape();

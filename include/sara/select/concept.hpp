@@ -25,6 +25,7 @@ struct count_cut {
   std::optional<double> fraction = {};     ///< of all entries, NaN and infinite ones included; rounded to nearest
   std::optional<std::int64_t> count = {};  ///< at most the number of entries
   scope over = scope::model;
+  friend bool operator==(count_cut const&, count_cut const&) = default;
 };
 
 /// Where selection ends.

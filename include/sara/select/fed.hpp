@@ -45,12 +45,15 @@ struct any_entries {
 /// The tensor that a policy was given for a weight.
 /// @throws name_error   if there is none
 /// @throws shape_error  if it has other extents
+/// @throws memory_error if it is in other memory than the weight
 [[nodiscard]] inline const_tensor_view fed_for(char const* policy, std::vector<const_named_tensor> const& fed,
                                                const_named_tensor const& w) {
   auto const found = std::find_if(fed.begin(), fed.end(), [&](auto const& item) { return item.name == w.name; });
   require<name_error>(found != fed.end(), policy, ": expected a tensor for '", w.name, "', got none");
   require<shape_error>(found->tensor.shape() == w.tensor.shape(), policy, " for '", w.name, "': expected extents ",
                        w.tensor.shape(), ", got ", found->tensor.shape());
+  require<memory_error>(found->tensor.where() == w.tensor.where(), policy, " for '", w.name, "': expected a tensor in ",
+                        w.tensor.where(), ", got one in ", found->tensor.where());
   return found->tensor;
 }
 

@@ -49,7 +49,7 @@ namespace detail {
 /// @param weights   tensors in the backend's memory; those that may learn, see names
 /// @return one selection a tensor, in order
 /// @throws memory_error, value_error (a cut outside its range), and what the selector throws
-/// Complexity: two passes over the weights for a threshold; two to five more for a fraction or count.
+/// Complexity: two passes over the weights for a threshold; two to four more for a fraction or count.
 /// Extra memory: 8 bytes a selected entry. Synchronises. Deterministic.
 /// Example: tests/select/below.cpp
 template <TensorBackend Backend, ThresholdSelector Selector>
@@ -71,6 +71,10 @@ template <TensorBackend Backend, ThresholdSelector Selector>
     if (auto const* threshold = std::get_if<threshold_cut>(&cuts[i])) {
       bounds[i] = {order_key(threshold->value), 0};
     } else if (auto const& count = std::get<count_cut>(cuts[i]); count.over == scope::model) {
+      detail::require<value_error>(pooled.empty() || count == std::get<count_cut>(cuts[pooled[0]]),
+                                   "selection: expected "
+                                   "one count over the model, got another for '",
+                                   weights[i].name, "'");
       pooled.push_back(i);
     } else {
       std::span const one{&scored[i], 1};
@@ -98,13 +102,13 @@ template <TensorBackend Backend, ThresholdSelector Selector>
     if (is_pooled) pooled_ties += found.ties;
     tensor_selection<Backend> selection{std::move(found.positions), found.count, found.not_finite, {}};
     if constexpr (requires { Selector::by_magnitude; }) {
-      auto const* threshold = std::get_if<threshold_cut>(&cuts[i]);
-      // of a count, the largest magnitude taken is the bound: the next number above it is strictly above all
-      selection.threshold = threshold                      ? threshold->value
-                            : bounds[i].bound == never_key ? std::numeric_limits<double>::infinity()
-                                                           : std::nextafter(score_of_key(bounds[i].bound),
-                                                                            std::numeric_limits<double>::infinity());
-      if (!threshold && bounds[i].bound == 0) selection.threshold = 0;  // nothing was asked for
+      // a count took entries up to its bound: the next number above that is strictly above them all
+      if (auto const* threshold = std::get_if<threshold_cut>(&cuts[i]))
+        selection.threshold = threshold->value;
+      else
+        selection.threshold = bounds[i].bound == 0 ? 0.0  // nothing was taken
+                                                   : std::nextafter(score_of_key(bounds[i].bound),
+                                                                    std::numeric_limits<double>::infinity());
     }
     out.push_back(std::move(selection));
   }

@@ -71,7 +71,6 @@ class bitmask {
     ranks_ = backend.template allocate<std::int64_t>(blocks);
     for_each(backend, all_positions{words}, word_of{positions, count, words_.data()});
     for_each(backend, all_positions{blocks}, rank_of{positions, count, ranks_.data()});
-    backend.synchronize();  // the caller may free `positions` now
   }
 
   [[nodiscard]] ref_type ref() const { return {words_.data(), ranks_.data(), count_, shape_}; }

@@ -63,7 +63,6 @@ requires SparseParameterStore<Store, Backend>
   auto positions = backend.template allocate<std::int64_t>(count);
   auto from = store.ref();
   for_each(backend, all_positions{count}, detail::take_slots<decltype(from)>{from, slots, positions.data()});
-  backend.synchronize();
   return Store(backend, from.shape(), positions.data(), count);
 }
 

@@ -72,7 +72,6 @@ class flat_index {
       for_each(backend, all_positions{count}, detail::convert_positions<std::uint32_t>{positions, narrow_.data()});
     else
       for_each(backend, all_positions{count}, detail::convert_positions<std::uint64_t>{positions, wide_.data()});
-    backend.synchronize();  // the caller may free `positions` now
   }
 
   [[nodiscard]] ref_type ref() const {

@@ -64,7 +64,6 @@ class row_index {
     columns_ = backend.template allocate<std::uint16_t>(count);
     for_each(backend, all_positions{segments + 1}, segment_offsets{ref(), positions, count, offsets_.data()});
     for_each(backend, all_positions{count}, columns_of{shape.cols, positions, columns_.data()});
-    backend.synchronize();  // the caller may free `positions` now
   }
 
   [[nodiscard]] ref_type ref() const { return {offsets_.data(), columns_.data(), segments_per_row_, shape_}; }

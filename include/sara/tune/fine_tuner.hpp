@@ -66,8 +66,8 @@ namespace sara {
 /// | compute_in<R> | the tensors' type where known statically and float64, else float32 |
 ///
 /// The weights stay where they are and change in place; they must outlive the tuner. Two names for one memory (tied
-/// weights) are one tensor. A tensor that got no gradient since the last step stays as it is, moments too.
-/// Memory beside the model: positions, and (1 + moments) columns of R, see memory().
+/// weights) are one tensor. A tensor that got no gradient since the last step, and that the regularizer leaves alone,
+/// stays as it is, moments too. Memory beside the model: positions, and (1 + moments) columns of R, see memory().
 /// Example: tests/tune/fine_tuner.cpp
 template <TensorBackend Backend, Real R, class... Policies>
 class fine_tuner {
@@ -279,7 +279,6 @@ class fine_tuner {
     auto values = backend_.template allocate<R>(s.selected.count());
     backend_.upload(std::span{s.original}, values.data());
     scatter(backend_, values.data(), s.selected.ref(), s.weights);
-    backend_.synchronize();
   }
 
   void select_entries(std::vector<named_tensor> const& learners, selector_type const& selector) {
@@ -329,7 +328,6 @@ class fine_tuner {
     arena_ = detail::make_arena<R>(backend_, segments_, update_.moments());
     for (auto const& s : segments_)
       if (s.has_master()) gather(backend_, s.weights, s.store().ref(), arena_.master() + s.first);
-    backend_.synchronize();
     list_matrices();
   }
 

@@ -17,8 +17,9 @@ namespace sara {
 /// One tensor of a fine_tuner, for the layer that owns it: takes what its backward pass has at hand and adds to the
 /// compact gradient. Sums go on until the tuner's next step, over as many backward passes as there are.
 ///
-/// A cheap value, valid as long as the tuner; after a reselection ask the tuner for a new one. The handle of a tensor
-/// that does not learn ignores everything it is given. Different handles may be used from different threads.
+/// A cheap value. It ends with the tuner, and when the tuner is moved, reselects or loads a state: then ask for a new
+/// one. The handle of a tensor that does not learn ignores everything it is given. Handles of different tensors may be
+/// used from different threads.
 template <class Backend, class Segment, Real R>
 class tensor_handle {
  public:

@@ -151,7 +151,6 @@ template <class Backend, Real R, class Segment, ProgressiveScheduler Scheduler>
     if (segments[i].has_master())
       for_each(backend, all_positions{segments[i].count()},
                take_values<R>{columns.master() + old_first[i], kept[i].data(), out.master() + segments[i].first});
-  backend.synchronize();
   return out;
 }
 

@@ -7,7 +7,7 @@
 namespace sara {
 
 /// What a step did. The sums are read from the backend's memory when asked for, which waits for the backend; they are
-/// those of the latest step.
+/// those of the latest step. It must not outlive the tuner, nor its being moved.
 template <class Tuner>
 class step_report {
  public:

@@ -25,7 +25,8 @@
 /// positions that still learn, once there was a reselection; `<name>.gradient`, `<name>.moment0` … [learning], and
 /// `<name>.master` [learning] where the weight's dtype is not R.
 /// Metadata: `format` = "sara.state", `format_version` = "1", `sara_version`, and `state`: a JSON object with `steps`,
-/// `moments`, and for each tensor its `base` hash, the steps `t` of its moments, and whether it has a `gradient`.
+/// `moments`, and `tensors`: for each name its `base` hash, the steps `t` of its moments, and whether it has a
+/// `gradient`.
 namespace sara::detail {
 
 template <class Backend, Real R>
@@ -148,15 +149,11 @@ class state_reader {
 
   [[nodiscard]] Store store_of(segment<Store, R> const& tensor, std::vector<std::int64_t> const& positions) const {
     auto on_backend = backend_.template allocate<std::int64_t>(std::ssize(positions));
-    put(positions, on_backend.data());
+    backend_.upload(std::span{positions}, on_backend.data());
     return Store(backend_, matrix_shape::of(tensor.weights.shape()), on_backend.data(), std::ssize(positions));
   }
 
-  template <class T>
-  void put(std::vector<T> const& from, T* to) const {
-    backend_.upload(std::span{from}, to);
-    backend_.synchronize();  // `from` may be a temporary
-  }
+  void put(std::vector<R> const& from, R* to) const { backend_.upload(std::span{from}, to); }
 
   Backend const& backend_;
   int moments_;

@@ -30,7 +30,7 @@ void for_each_key(entries<T const> const& weights, S const& score, std::int64_t 
 }
 
 /// Two passes over the weights: count per range, then write at the prefix sums.
-/// Complexity: two reads of the tensor. Extra memory: 24 bytes per 65,536 entries.
+/// Complexity: two reads of the tensor. Extra memory: 40 bytes per 65,536 entries.
 template <Score S>
 [[nodiscard]] compaction<std::vector<std::int64_t>> compact(thread_pool& pool, scored_tensor<S> const& scored,
                                                             key_cut cut) {
@@ -76,11 +76,11 @@ template <Score S>
   });
 }
 
-/// The cut that takes exactly `rank` entries over all tensors.
+/// The cut that takes exactly `rank` entries over all tensors, or all finite ones if these are fewer.
 ///
 /// Radix selection on 64-bit keys, 16 bits a pass; once the digit's bin holds few keys they are collected and
-/// nth_element finishes. Two reads of the weights for spread-out scores, five in the worst case (all scores equal).
-/// Extra memory: 512 KiB a task in flight, and 8 bytes for at most one key in sixteen.
+/// nth_element finishes. Two reads of the weights for spread-out scores, four in the worst case (all scores equal).
+/// Extra memory: at most 8.5 MiB, and 8 bytes for at most one key in sixteen.
 template <Score S>
 [[nodiscard]] key_cut order_statistic(thread_pool& pool, std::span<scored_tensor<S> const> scored, std::int64_t rank) {
   if (rank <= 0) return {};
@@ -119,7 +119,8 @@ template <Score S>
     for (auto const& histogram : histograms)
       for (std::size_t bin = 0; bin < histogram.size(); ++bin) total[bin] += histogram[bin];
     auto const here = std::accumulate(total.begin(), total.end(), std::int64_t{0});
-    if (here < wanted) return {never_key, 0};  // fewer finite entries than asked for: all of them
+    wanted = std::min(wanted, here);
+    if (wanted == 0) return {};
     std::size_t bin = 0;
     while (total[bin] < wanted) wanted -= total[bin++];
     prefix |= static_cast<std::uint64_t>(bin) << shift;

@@ -58,7 +58,7 @@ void add_some_dots(std::size_t count, R const* a, std::array<R const*, dots_toge
 
 /// out[j] += row_strip(row_j) · column_strip(row_j, col_j) at every position: the sampled product of two sets of
 /// strips, contiguous along the reduction. Rows are shared out in blocks, so no two threads write one slot.
-/// Complexity: 2 · nnz · length flops; reads 4 · nnz · length bytes of cached strips (half of it from registers' row).
+/// Complexity: 2 · nnz · length flops; one read of a column's strip an entry, one of a row's strip for every eight.
 template <Positions P, Real R, class RowStrip, class ColumnStrip>
 void add_strip_products(thread_pool& pool, P positions, std::int64_t length, RowStrip&& row_strip,
                         ColumnStrip&& column_strip, R* out) {
