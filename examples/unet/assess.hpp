@@ -22,6 +22,7 @@
 #include "evaluate.hpp"
 #include "pretrain.hpp"
 #include "progress.hpp"
+#include "text.hpp"
 
 namespace unet {
 
@@ -111,5 +112,24 @@ class assessor {
   std::unique_ptr<classifier<float>> judge_;
   judgement originals_;
 };
+
+/// The figures as a table, a column for each assessment.
+[[nodiscard]] inline std::string figures_table(std::vector<std::string> const& columns,
+                                               std::vector<assessment> const& assessed) {
+  std::string text = format("%-42s", "");
+  for (auto const& column : columns) text += format("%10s", column.c_str());
+  auto const line = [&](char const* name, auto&& value) {
+    text += format("\n%-42s", name);
+    for (auto const& one : assessed) text += value(one);
+  };
+  line("held-out loss", [](auto const& a) { return format("%10.4f", a.loss); });
+  line("probability of the style", [](auto const& a) {
+    return a.drawn.style_probability ? format("%10.3f", *a.drawn.style_probability) : format("%10s", "unknown");
+  });
+  line("distance to the style (Frechet)", [](auto const& a) { return format("%10.1f", a.drawn.frechet_distance); });
+  line("drawn as asked (accuracy over 31 classes)",
+       [](auto const& a) { return format("%10.3f", a.drawn.category_accuracy); });
+  return text + '\n';
+}
 
 }  // namespace unet

@@ -17,7 +17,6 @@
 #include "adapters.hpp"
 #include "assess.hpp"
 #include "checkpoint.hpp"
-#include "demo.hpp"
 #include "finetune.hpp"
 #include "picture.hpp"
 #include "progress.hpp"
@@ -27,9 +26,9 @@ namespace unet {
 
 /// A model as it is named on the command line: a checkpoint, and adapters on it.
 struct model_files {
-  std::filesystem::path base;
-  std::vector<std::filesystem::path> adapters;
-  std::vector<double> scales;  ///< of the adapters; none for 1 each
+  std::filesystem::path base = {};
+  std::vector<std::filesystem::path> adapters = {};
+  std::vector<double> scales = {};  ///< of the adapters; none for 1 each
 };
 
 [[nodiscard]] inline checkpoint load_model(sara::host const& backend, model_files const& files) {
@@ -39,12 +38,12 @@ struct model_files {
 }
 
 struct finetune_command {
-  std::filesystem::path base;
-  std::filesystem::path data;    ///< folder with emoji.json and the sheets
-  std::string style;             ///< one of its sheets
-  std::filesystem::path images;  ///< or a folder of pictures with metadata.jsonl
-  std::filesystem::path out;     ///< folder
-  finetune_settings tuning;
+  std::filesystem::path base = {};
+  std::filesystem::path data = {};    ///< folder with emoji.json and the sheets
+  std::string style = {};             ///< one of its sheets
+  std::filesystem::path images = {};  ///< or a folder of pictures with metadata.jsonl
+  std::filesystem::path out = {};     ///< folder
+  finetune_settings tuning = {};
   bool resume = false;
   int threads = 0;
 };
@@ -130,14 +129,14 @@ inline void run(finetune_command const& how) {
 }
 
 struct sample_command {
-  model_files model;
-  std::filesystem::path data;         ///< folder with emoji.json, for the names of classes
-  std::vector<std::string> labels;    ///< names or numbers of classes
-  std::vector<std::string> captions;  ///< with labels, as many
-  std::size_t count = 6;              ///< pictures of each
+  model_files model = {};
+  std::filesystem::path data = {};         ///< folder with emoji.json, for the names of classes
+  std::vector<std::string> labels = {};    ///< names or numbers of classes
+  std::vector<std::string> captions = {};  ///< with labels, as many
+  std::size_t count = 6;                   ///< pictures of each
   std::uint64_t seed = 1;
-  sampling drawing;
-  std::filesystem::path out;
+  sampling drawing = {};
+  std::filesystem::path out = {};
   int threads = 0;
 };
 
@@ -193,11 +192,11 @@ inline void run(sample_command const& how) {
 }
 
 struct evaluate_command {
-  model_files model;
-  std::filesystem::path data;
-  std::string style;
+  model_files model = {};
+  std::filesystem::path data = {};
+  std::string style = {};
   std::uint64_t seed = 1;
-  sampling drawing;
+  sampling drawing = {};
   int threads = 0;
 };
 

@@ -21,42 +21,15 @@
 #include "checkpoint.hpp"
 #include "finetune.hpp"
 #include "picture.hpp"
-#include "progress.hpp"
+#include "text.hpp"
 
 namespace unet {
-
-/// printf into a string.
-template <class... Values>
-[[nodiscard]] std::string format(char const* pattern, Values... values) {
-  std::string text(static_cast<std::size_t>(std::snprintf(nullptr, 0, pattern, values...)), '\0');
-  std::snprintf(text.data(), text.size() + 1, pattern, values...);
-  return text;
-}
 
 /// The most memory that the process ever had, in bytes.
 [[nodiscard]] inline std::int64_t peak_memory() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return std::int64_t{1024} * usage.ru_maxrss;
-}
-
-/// One line of figures, for each assessment a column.
-[[nodiscard]] inline std::string figures_table(std::vector<std::string> const& columns,
-                                               std::vector<assessment> const& assessed) {
-  std::string text = format("%-42s", "");
-  for (auto const& column : columns) text += format("%10s", column.c_str());
-  auto const line = [&](char const* name, auto&& value) {
-    text += format("\n%-42s", name);
-    for (auto const& one : assessed) text += value(one);
-  };
-  line("held-out loss", [](auto const& a) { return format("%10.4f", a.loss); });
-  line("probability of the style", [](auto const& a) {
-    return a.drawn.style_probability ? format("%10.3f", *a.drawn.style_probability) : format("%10s", "unknown");
-  });
-  line("distance to the style (Frechet)", [](auto const& a) { return format("%10.1f", a.drawn.frechet_distance); });
-  line("drawn as asked (accuracy over 31 classes)",
-       [](auto const& a) { return format("%10.3f", a.drawn.category_accuracy); });
-  return text + '\n';
 }
 
 struct demo_settings {

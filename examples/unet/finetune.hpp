@@ -4,7 +4,6 @@
 #include <sara/sara.hpp>
 
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <limits>
@@ -23,6 +22,7 @@
 #include "pretrain.hpp"
 #include "progress.hpp"
 #include "sara_gradients.hpp"
+#include "text.hpp"
 #include "weights.hpp"
 
 namespace unet {
@@ -32,8 +32,8 @@ struct finetune_settings {
   std::string method = "sara";             ///< or "full": every weight of convolutions and linear layers learns
   std::string selector = "smallest";       ///< or "largest", "random": which of these weights learn
   double fraction = 0.2;                   ///< how many of them
-  std::optional<double> threshold;         ///< instead of a fraction: those below it, as in the paper
-  std::optional<double> rate;              ///< the highest; without it 3e-3, or 5e-4 if all learn
+  std::optional<double> threshold = {};    ///< instead of a fraction: those below it, as in the paper
+  std::optional<double> rate = {};         ///< the highest; without it 3e-3, or 5e-4 if all learn
   std::int64_t steps = 300;                ///< in all
   std::int64_t warm_up = 20;               ///< steps of rising rate; then it falls to a tenth
   std::size_t batch = 32;                  ///< pictures a step
@@ -58,8 +58,8 @@ struct finetune_step {
 
 /// How a run is watched and stopped.
 struct finetune_control {
-  std::filesystem::path state;  ///< a stopped run is kept here
-  bool resume = false;          ///< go on from there
+  std::filesystem::path state = {};  ///< a stopped run is kept here
+  bool resume = false;               ///< go on from there
   std::function<void(finetune_step const&)> watch = [](auto const&) {};
   std::function<bool()> stop = [] { return false; };
 };
@@ -219,9 +219,7 @@ template <class Tuner>
   auto const watch = [&](finetune_step const& done) {
     recent = progress ? 0.95 * recent + 0.05 * done.loss : done.loss;
     if (!progress) progress.emplace("steps", how.steps, done.step - 1);
-    char facts[64];
-    std::snprintf(facts, sizeof facts, "loss %.4f, rate %.1e", recent, done.rate);
-    progress->show(done.step, facts);
+    progress->show(done.step, format("loss %.4f, rate %.1e", recent, done.rate));
   };
   return fine_tune(backend, net, data, how,
                    {.state = state, .resume = resume, .watch = watch, .stop = [&] { return interrupted.requested(); }});

@@ -87,11 +87,12 @@ TEST_CASE("entries whose score is NaN are never selected") {
   CHECK(found[0].not_finite == 0);  // the weights are
 }
 
-TEST_CASE("a tensor that is missing or of other extents") {
+TEST_CASE("a tensor that is missing, of other extents, or in other memory") {
   std::vector<float> const w(6);
   model const weights{{"w", {w.data(), {2, 3}}}};
   model const none{{"v", {w.data(), {2, 3}}}};
   model const transposed{{"w", {w.data(), {3, 2}}}};
+  model const elsewhere{{"w", {w.data(), {2, 3}, sara::memory::cuda}}};
   auto const refusal = [&]<class E>(auto const& selector, std::vector<std::string> const& parts) {
     return complaint<E>([&] { selected(weights, selector); }, parts);
   };
@@ -102,4 +103,6 @@ TEST_CASE("a tensor that is missing or of other extents") {
                                               {"fisher", "'w'", "[2, 3]", "[3, 2]"}) == "");
   CHECK(refusal.operator()<sara::shape_error>(sara::most_changed{.tuned = transposed, .count = 1},
                                               {"most_changed", "'w'", "[2, 3]", "[3, 2]"}) == "");
+  CHECK(refusal.operator()<sara::memory_error>(sara::fisher{.information = elsewhere, .count = 1},
+                                               {"fisher", "'w'", "host memory", "CUDA"}) == "");
 }

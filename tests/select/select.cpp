@@ -77,6 +77,18 @@ TEST_CASE("a cut outside its range") {
   CHECK(refusal(sara::smallest{.count = 11, .over = sara::scope::tensor}, {"from 0 to 10", "got 11"}) == "");
 }
 
+TEST_CASE("one count over the model cannot be two") {
+  struct by_name : by_rank {
+    [[nodiscard]] sara::cut cut(sara::const_named_tensor const& w) const {
+      return sara::count_cut{.count = w.name == "a" ? 1 : 2};
+    }
+  };
+  std::vector<float> const w(10);
+  model const weights{{"a", sara::view(w)}, {"b", sara::view(w)}};
+  CHECK(complaint<sara::value_error>([&] { return sara::select(host{1}, std::span{weights}, by_name{}); },
+                                     {"one count over the model", "'b'"}) == "");
+}
+
 TEST_CASE("a tensor in another memory is refused by name") {
   float const w = 0;
   model const weights{{"w", {&w, {1}, sara::memory::cuda}}};

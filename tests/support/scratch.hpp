@@ -38,6 +38,7 @@ class scratch {
 }
 
 inline void write_file(std::filesystem::path const& path, std::string const& bytes) {
+  std::filesystem::remove(path);  // file systems may flush a file that is truncated and written anew, at every close
   std::ofstream{path, std::ios::binary | std::ios::trunc} << bytes;
 }
 

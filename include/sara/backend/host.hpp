@@ -74,8 +74,8 @@ class host {
   }
 
   template <Score S>
-  [[nodiscard]] compaction<buffer<std::int64_t>> compact(scored_tensor<S> const& scored, key_cut cut) const {
-    return detail::compact(*pool_, scored, cut);
+  [[nodiscard]] compaction<buffer<std::int64_t>> compact(scored_tensor<S> const& scored, key_cut limit) const {
+    return detail::compact(*pool_, scored, limit);
   }
 
   template <Score S>

@@ -33,7 +33,7 @@ void for_each_key(entries<T const> const& weights, S const& score, std::int64_t 
 /// Complexity: two reads of the tensor. Extra memory: 40 bytes per 65,536 entries.
 template <Score S>
 [[nodiscard]] compaction<std::vector<std::int64_t>> compact(thread_pool& pool, scored_tensor<S> const& scored,
-                                                            key_cut cut) {
+                                                            key_cut limit) {
   return visit(scored.tensor.type(), [&]<class T>() {
     struct counts {
       std::int64_t below = 0, ties = 0, not_finite = 0;
@@ -46,8 +46,8 @@ template <Score S>
       for (std::int64_t i = range * selection_range; i < last(range); ++i) {
         auto const w = widen(weights[i]);
         auto const key = entry_key(scored.score, w, i);
-        c.below += key < cut.bound;
-        c.ties += key == cut.bound && key != never_key;
+        c.below += key < limit.bound;
+        c.ties += key == limit.bound && key != never_key;
         c.not_finite += !std::isfinite(w);
       }
       found[static_cast<std::size_t>(range)] = c;
@@ -58,8 +58,8 @@ template <Score S>
     std::vector<std::int64_t> ties_left;
     for (auto const& c : found) {
       first_slot.push_back(out.count);
-      ties_left.push_back(cut.ties - out.ties);
-      auto const ties = std::min(c.ties, cut.ties - out.ties);
+      ties_left.push_back(limit.ties - out.ties);
+      auto const ties = std::min(c.ties, limit.ties - out.ties);
       out.ties += ties;
       out.count += c.below + ties;
       out.not_finite += c.not_finite;
@@ -69,7 +69,7 @@ template <Score S>
       auto* slot = out.positions.data() + first_slot[static_cast<std::size_t>(range)];
       auto ties = ties_left[static_cast<std::size_t>(range)];
       for_each_key(weights, scored.score, range * selection_range, last(range), [&](std::uint64_t key, std::int64_t i) {
-        if (key < cut.bound || (key == cut.bound && key != never_key && ties-- > 0)) *slot++ = i;
+        if (key < limit.bound || (key == limit.bound && key != never_key && ties-- > 0)) *slot++ = i;
       });
     });
     return out;
