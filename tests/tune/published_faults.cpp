@@ -282,8 +282,8 @@ TEST_CASE_TEMPLATE("fault: a mask rebuilt from weights of another dtype than flo
 
 TEST_CASE("fault: without a switch it crashes") {
   mlp<float> model;
-  sara::fine_tuner tuner{sara::host{1}, model.weights(), sara::below{.threshold = 0.08}, sara::never_reselect{},
-                         sara::sgd{}};
+  sara::fine_tuner tuner{sara::host{1},          model.weights(), sara::below{.threshold = 0.08},
+                         sara::never_reselect{}, sara::sgd{},     sara::constant_rate{.rate = 0.1}};
   auto const learning = tuner.learning();
   auto const data = golden_samples<float>();
   auto const start = model.backward(tuner, data);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -283,11 +284,12 @@ TEST_CASE("any bit of the header turned: refused, or read as another state, neve
   train(tuner, model, 0, 7);
   tuner.save_state(folder / "state");
   auto const whole = sara::test::read_file(folder / "state");
-  auto const header = whole.rfind('}');
+  std::uint64_t header = 0;
+  std::memcpy(&header, whole.data(), sizeof header);
   mlp<sara::bfloat16> base;
   auto other = make_tuner(base.weights(), settings);
   int refused = 0;
-  for (std::size_t i = 0; i < header; i += 3) {
+  for (std::size_t i = 0; i < sizeof header + header; i += 3) {
     CAPTURE(i);
     auto damaged = whole;
     damaged[i] = static_cast<char>(damaged[i] ^ (1 << i % 7));
