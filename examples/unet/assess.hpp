@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <span>
@@ -32,31 +33,34 @@ struct prompts {
   std::vector<int> labels;
   std::vector<std::string> captions;
   std::vector<std::uint64_t> seeds;
+
+  /// Asks for a picture as that one of the data is labelled and captioned. The data must be tokenized and live on.
+  void add(dataset const& data, std::size_t picture, std::uint64_t seed) {
+    conditions.push_back({data.label[picture], data.tokens[picture]});
+    labels.push_back(data.label[picture]);
+    captions.push_back(data.name[picture]);
+    seeds.push_back(random_bits(seed, 1 + seeds.size()));
+  }
 };
 
-/// `each` pictures of every class that the data have, class by class, asked for as pictures of the data are captioned.
-/// @param data  tokenized; must outlive the result
-[[nodiscard]] inline prompts prompts_of(dataset const& data, std::uint64_t seed, std::size_t each = 8) {
+/// `each` pictures of every class that the data have, class by class.
+[[nodiscard]] inline prompts prompts_of_classes(dataset const& data, std::uint64_t seed, std::size_t each = 8) {
   prompts result;
+  auto const order = random_permutation(random_bits(seed, 0), data.size());
   for (int label = 0; label < class_count; ++label) {
     std::vector<std::size_t> of_class;
-    for (std::size_t const i : random_permutation(random_bits(seed, 0), data.size()))
-      if (data.label[i] == label) of_class.push_back(i);
-    for (std::size_t k = 0; k < each && !of_class.empty(); ++k) {
-      auto const picture = of_class[k % of_class.size()];
-      result.conditions.push_back({label, data.tokens[picture]});
-      result.labels.push_back(label);
-      result.captions.push_back(data.name[picture]);
-      result.seeds.push_back(random_bits(seed, 1 + result.seeds.size()));
-    }
+    std::copy_if(order.begin(), order.end(), std::back_inserter(of_class),
+                 [&](std::size_t i) { return data.label[i] == label; });
+    for (std::size_t k = 0; k < each && !of_class.empty(); ++k) result.add(data, of_class[k % of_class.size()], seed);
   }
   return result;
 }
 
 /// Draws pictures as `sample` does, and shows how far it is.
-[[nodiscard]] inline std::vector<float> sample_with_progress(model<float>& from, std::span<condition const> conditions,
-                                                             std::span<std::uint64_t const> seeds,
+[[nodiscard]] inline std::vector<float> sample_with_progress(model<float>& from, prompts const& asked,
                                                              sampling const& how) {
+  std::span const conditions{asked.conditions};
+  std::span const seeds{asked.seeds};
   std::vector<float> images;
   progress_line progress{"pictures", static_cast<std::int64_t>(conditions.size())};
   for (std::size_t begin = 0; begin < conditions.size(); begin += how.batch) {
@@ -71,8 +75,7 @@ struct prompts {
 /// How well a model draws one style.
 struct assessment {
   double loss = 0;  ///< held-out v-loss
-  figures drawn;    ///< of the samples
-  std::vector<float> samples;
+  figures drawn;    ///< of samples
 };
 
 /// Asks every model the same questions about one style.
@@ -83,7 +86,7 @@ class assessor {
   /// @throws  std::invalid_argument if there are too few pictures to compare with
   assessor(sara::thread_pool& pool, dataset const& data, std::filesystem::path const& judge, std::uint64_t seed,
            sampling const& how)
-      : data_{data}, how_{how}, prompts_{prompts_of(data, seed)}, judge_{load_classifier(judge, pool)} {
+      : data_{data}, how_{how}, prompts_{prompts_of_classes(data, seed)}, judge_{load_classifier(judge, pool)} {
     if (data.held_out.empty() || data.train.size() < 2 || prompts_.labels.empty())
       throw std::invalid_argument{"a style's figures need pictures with classes, some held out, got " +
                                   std::to_string(data.size()) + " pictures, " + std::to_string(data.held_out.size()) +
@@ -94,15 +97,10 @@ class assessor {
     originals_ = judge_->judge(originals);
   }
 
-  [[nodiscard]] prompts const& asked() const { return prompts_; }
-
   [[nodiscard]] assessment operator()(model<float>& net) const {
-    assessment result;
-    result.loss = mean_velocity_loss(net, data_, data_.held_out);
-    result.samples = sample_with_progress(net, prompts_.conditions, prompts_.seeds, how_);
-    result.drawn =
-        judge(judge_->judge(result.samples), originals_, judge_->style_number(data_.styles.front()), prompts_.labels);
-    return result;
+    auto const samples = judge_->judge(sample_with_progress(net, prompts_, how_));
+    return {mean_velocity_loss(net, data_, data_.held_out),
+            judge(samples, originals_, judge_->style_number(data_.styles.front()), prompts_.labels)};
   }
 
  private:

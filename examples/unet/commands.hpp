@@ -171,24 +171,23 @@ inline void run(sample_command const& how) {
 
   auto const rows = std::max(how.labels.size(), how.captions.size());
   std::vector<std::vector<int>> tokens(rows);
-  std::vector<condition> conditions;
-  std::vector<std::uint64_t> seeds;
-  std::vector<std::string> below;
+  prompts asked;
   for (std::size_t row = 0; row < rows; ++row) {
     if (!how.captions.empty()) tokens[row] = words.tokens(how.captions[row]);
     int const label = how.labels.empty() ? null_class : detail::label_of(names, how.labels[row]);
     for (std::size_t i = 0; i < how.count; ++i) {
-      conditions.push_back({label, tokens[row]});
-      seeds.push_back(random_bits(how.seed, i));
-      below.push_back(how.captions.empty() ? how.labels[row] : how.captions[row]);
+      asked.conditions.push_back({label, tokens[row]});
+      asked.labels.push_back(label);
+      asked.captions.push_back(how.captions.empty() ? how.labels[row] : how.captions[row]);
+      asked.seeds.push_back(random_bits(how.seed, i));
     }
   }
-  auto const images = sample_with_progress(*net, conditions, seeds, how.drawing);
+  auto const images = sample_with_progress(*net, asked, how.drawing);
   auto const title = how.model.base.filename().string();
   auto const subtitle = std::to_string(how.model.adapters.size()) + " adapters, seed " + std::to_string(how.seed);
   panel const all{title, subtitle, images};
-  write_png(how.out, draw_panels({&all, 1}, below, static_cast<int>(how.count)));
-  std::printf("%zu pictures are in %s\n", conditions.size(), how.out.string().c_str());
+  write_png(how.out, draw_panels({&all, 1}, asked.captions, static_cast<int>(how.count)));
+  std::printf("%zu pictures are in %s\n", asked.seeds.size(), how.out.string().c_str());
 }
 
 struct evaluate_command {

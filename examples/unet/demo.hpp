@@ -12,10 +12,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <string>
-#include <string_view>
-#include <vector>
 
 #include "assess.hpp"
 #include "checkpoint.hpp"
@@ -43,28 +40,23 @@ struct demo_settings {
   int threads = 0;
 };
 
-namespace detail {
-
-/// Some of the pictures, the same places in both panels, with what was asked for below.
-inline void write_before_after(std::filesystem::path const& file, demo_settings const& how, prompts const& asked,
-                               assessment const& before, assessment const& after, std::string const& subtitle) {
-  constexpr int columns = 6;
-  constexpr std::size_t count = 30;
-  std::vector<float> left, right;
-  std::vector<std::string> captions;
-  for (std::size_t k = 0; k < std::min(count, asked.captions.size()); ++k) {
-    auto const i = k * asked.captions.size() / std::min(count, asked.captions.size());
-    auto const begin = static_cast<std::ptrdiff_t>(i * image_size), end = begin + std::ptrdiff_t{image_size};
-    left.insert(left.end(), before.samples.begin() + begin, before.samples.begin() + end);
-    right.insert(right.end(), after.samples.begin() + begin, after.samples.begin() + end);
-    captions.push_back(asked.captions[i]);
-  }
-  std::array<panel, 2> const panels{
-      {{"Before", "the base model, never shown " + how.style, left}, {"After", subtitle, right}}};
-  write_png(file, draw_panels(panels, captions, columns));
+/// What the picture shows: things that a person tells apart at 32×32 pixels.
+[[nodiscard]] inline prompts showcase_of(dataset const& data, std::uint64_t seed) {
+  prompts result;
+  for (char const* name : {"grinning face", "crying face",   "smiling face with sunglasses",
+                           "cat face",      "robot",         "red heart",
+                           "thumbs up",     "frog",          "octopus",
+                           "penguin",       "lady beetle",   "panda",
+                           "cactus",        "tulip",         "cherries",
+                           "red apple",     "hamburger",     "hot beverage",
+                           "house",         "automobile",    "bus",
+                           "sailboat",      "rocket",        "umbrella",
+                           "crescent moon", "three o’clock", "soccer ball",
+                           "t-shirt",       "envelope",      "key"})
+    if (auto const found = std::find(data.name.begin(), data.name.end(), name); found != data.name.end())
+      result.add(data, static_cast<std::size_t>(found - data.name.begin()), seed);
+  return result;
 }
-
-}  // namespace detail
 
 /// The whole story at once: draws with the base model, teaches it a style, draws the same seeds again, and writes
 /// before-after.png, adapter.safetensors and figures.txt.
@@ -80,25 +72,36 @@ inline void demo(demo_settings const& how) {
   data.tokenize(words);
   std::filesystem::create_directories(how.out);
   assessor const assess{backend.threads(), data, how.data / "classifier.safetensors", how.seed, how.drawing};
+  auto const shown = showcase_of(data, how.seed);
 
   std::puts("Drawing with the base model");
+  auto const pictures_before = sample_with_progress(*net, shown, how.drawing);
   auto const before = assess(*net);
 
   std::printf("Learning %s from %zu pictures, %d threads\n", how.style.c_str(), data.train.size(),
               backend.threads().size());
   auto const begin = clock::now();
-  auto const learned = fine_tune_with_progress(backend, *net, data, how.tuning, how.out / "state.safetensors");
+  auto const state = how.out / "state.safetensors";
+  auto const learned = fine_tune_with_progress(backend, *net, data, how.tuning, state);
   auto const seconds = seconds_since(begin);
-  if (learned.steps < how.tuning.steps) return;
+  if (learned.steps < how.tuning.steps) {
+    std::filesystem::remove(state);
+    std::printf("Stopped after step %lld; the demo begins anew next time.\n", static_cast<long long>(learned.steps));
+    return;
+  }
 
   std::puts("Drawing again, from the same seeds");
+  auto const pictures_after = sample_with_progress(*net, shown, how.drawing);
   auto const after = assess(*net);
 
   auto const share = 100 * static_cast<double>(learned.selected) / static_cast<double>(learned.tunable);
   auto const bytes = sara::save(learned.adapter, how.out / "adapter.safetensors");
-  auto const story =
-      format("%lld steps on %.0f %% of the weights, %.0f s", static_cast<long long>(learned.steps), share, seconds);
-  detail::write_before_after(how.out / "before-after.png", how, assess.asked(), before, after, story);
+  std::array<panel, 2> const panels{
+      {{"Before", "the base model, which never saw " + how.style, pictures_before},
+       {"After",
+        format("%lld steps on %.0f %% of the weights, %.0f s", static_cast<long long>(learned.steps), share, seconds),
+        pictures_after}}};
+  write_png(how.out / "before-after.png", draw_panels(panels, shown.captions, 6));
   auto const table =
       figures_table({"before", "after"}, {before, after}) +
       format("\n%lld of %lld weights learned (%.1f %%); the adapter has %.2f MB\n",

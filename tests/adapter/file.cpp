@@ -73,9 +73,10 @@ TEST_CASE("what is saved is loaded, bit by bit") {
   sara::adapter const read = sara::load_adapter(folder / "style.safetensors");
   // [/file]
   REQUIRE(read.tensors.size() == written.tensors.size());
-  for (auto const& [name, expected] : written.tensors) {
-    CAPTURE(name);
-    auto const& got = read.tensors.at(name);
+  for (auto const& item : written.tensors) {
+    CAPTURE(item.first);
+    auto const& expected = item.second;
+    auto const& got = read.tensors.at(item.first);
     CHECK(got.shape == expected.shape);
     CHECK(got.type == expected.type);
     CHECK(got.base_hash == expected.base_hash);

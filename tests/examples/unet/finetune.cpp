@@ -32,7 +32,7 @@ void randomise(model<Real>& net) {
 
 /// The smallest network that has every kind of layer.
 unet::model_shape tiny(int words) {
-  return {.channels = {8, 16}, .embedding = 16, .classes = unet::class_count + 1, .words = words, .attention_from = 1};
+  return {.channels = {8, 8, 16}, .embedding = 16, .classes = unet::class_count + 1, .words = words};
 }
 
 /// Ten pictures: squares of five sizes in two colours, two of them held out.
@@ -94,7 +94,8 @@ TEST_CASE_TEMPLATE("the compact gradient of every parameter is the dense one, ga
   sara::host const backend{2};
   model<Real> net{backend.threads(), {.channels = {8, 16, 24}, .embedding = 16, .classes = 4, .words = 5}};
   randomise(net);
-  sara::fine_tuner tuner{backend, unet::named_weights(net), sara::random{.fraction = 0.3, .seed = 5},
+  sara::fine_tuner tuner{backend, unet::named_weights(net),
+                         sara::random{.fraction = 0.3, .over = sara::scope::tensor, .seed = 5},
                          sara::constant_rate{.rate = 1e-3}, sara::compute_in<Real>{}};
   unet::sara_gradients sampled{net, tuner};
   unet::dense_gradients<Real> dense{net};
