@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -52,19 +53,14 @@ void check_golden(std::string const& name) {
   conv2d_geometry const geometry{{g[0], g[1]}, {g[2], g[3]}, {g[4], g[5]}, g[6]};
   auto const weight = sara::test::shape_of(file.at(name + ".w"));
   std::vector<std::int64_t> const positions(index.begin(), index.end());
-  auto const mask = file.read<bool>(name + ".mask");
-  std::vector<std::int64_t> where_true;
-  for (std::size_t i = 0; i < mask.size(); ++i)
-    if (mask[i]) where_true.push_back(static_cast<std::int64_t>(i));
-  CHECK(positions == where_true);
+  CHECK(positions == sara::test::positions_in(file.read<bool>(name + ".mask")));
 
   auto const dy_view = sara::view(dy.data(), sara::test::shape_of(file.at(name + ".dy")));
   auto const x_view = sara::view(x.data(), sara::test::shape_of(file.at(name + ".x")));
   auto const gradient = sampled<Store, R>(weight, positions, dy_view, x_view, geometry);
   CHECK(difference(gradient, file.read<float>(name + ".dw_compact"), {1e-5, 1e-5}) == "");
 
-  std::vector<std::int64_t> every(static_cast<std::size_t>(weight[0]));
-  for (std::size_t i = 0; i < every.size(); ++i) every[i] = static_cast<std::int64_t>(i);
+  auto const every = sara::test::every_position(weight[0]);
   auto const bias = make_store<Store>(host{1}, {weight[0], 1}, every);
   std::vector<R> db(every.size());
   sara::accumulate_conv2d_bias(host{1}, dy_view, bias.ref(), db.data());
@@ -213,8 +209,7 @@ TEST_CASE_TEMPLATE("empty, full, and rows without entries", Store, SARA_HOST_STO
   auto const dy_view = sara::view(dy.data(), c.dy());
   auto const x_view = sara::view(x.data(), c.x);
   auto const dense = conv2d_gradient(c.weight, dy_view, x_view, c.geometry);
-  std::vector<std::int64_t> every(static_cast<std::size_t>(c.weight.product()));
-  for (std::size_t i = 0; i < every.size(); ++i) every[i] = static_cast<std::int64_t>(i);
+  auto const every = sara::test::every_position(c.weight.product());
   for (auto const& positions : {std::vector<std::int64_t>{}, every, std::vector<std::int64_t>{30, 31, 161}})
     CHECK(difference(sampled<Store, double>(c.weight, positions, dy_view, x_view, c.geometry),
                      at_positions(dense, positions), {1e-12, 1e-12}) == "");

@@ -49,19 +49,14 @@ void check_golden(std::string const& name) {
   auto const index = file.read<std::int32_t>(name + ".idx");
   std::vector<std::int64_t> const positions(index.begin(), index.end());
   auto const& weight = file.at(name + ".w").shape;
-  auto const mask = file.read<bool>(name + ".mask");
-  std::vector<std::int64_t> where_true;
-  for (std::size_t i = 0; i < mask.size(); ++i)
-    if (mask[i]) where_true.push_back(static_cast<std::int64_t>(i));
-  CHECK(positions == where_true);
+  CHECK(positions == sara::test::positions_in(file.read<bool>(name + ".mask")));
 
   auto const dy_view = sara::view(dy.data(), sara::test::shape_of(file.at(name + ".dy")));
   auto const x_view = sara::view(x.data(), sara::test::shape_of(file.at(name + ".x")));
   auto const gradient = sampled<Store, R>({weight[0], weight[1]}, positions, dy_view, x_view);
   CHECK(difference(gradient, file.read<float>(name + ".dw_compact"), {1e-5, 1e-5}) == "");
 
-  std::vector<std::int64_t> every(static_cast<std::size_t>(weight[0]));
-  for (std::size_t i = 0; i < every.size(); ++i) every[i] = static_cast<std::int64_t>(i);
+  auto const every = sara::test::every_position(weight[0]);
   auto const bias = make_store<Store>(host{1}, {weight[0], 1}, every);
   std::vector<R> db(every.size());
   sara::accumulate_linear_bias(host{1}, dy_view, bias.ref(), db.data());
@@ -157,8 +152,7 @@ TEST_CASE("Eigen matrices of either storage order") {
 
 TEST_CASE_TEMPLATE("any batch, any selection", Store, SARA_HOST_STORES) {
   sara::matrix_shape const shape{10, 33};
-  std::vector<std::int64_t> every(330);
-  for (std::size_t i = 0; i < every.size(); ++i) every[i] = static_cast<std::int64_t>(i);
+  auto const every = sara::test::every_position(330);
   auto const few_rows = std::vector<std::int64_t>{2 * 33, 2 * 33 + 32, 9 * 33 + 5};
   for (std::int64_t const batch : {1, 2, 15, 16, 17, 33}) {
     auto const dy = uniform<float>("dy", batch * shape.rows);

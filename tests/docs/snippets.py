@@ -36,6 +36,4 @@ def faults(page):
 
 
 pages = [pathlib.Path("README.md"), *sorted(pathlib.Path("docs").glob("**/*.md"))]
-found = [fault for page in pages if page.is_file() for fault in faults(page)]
-print(*found, sep="\n")
-sys.exit(1 if found else 0)
+sys.exit("\n".join(fault for page in pages if page.is_file() for fault in faults(page)) or 0)

@@ -40,10 +40,8 @@ void check_golden(std::string const& name) {
   auto const counts = file.read<std::int64_t>("count." + name, std::ssize(thetas));
   for (std::size_t j = 0; j < thetas.size(); ++j) {
     auto const found = select_below(w, shape, thetas[j]);
-    std::vector<std::int64_t> expected;
-    for (std::size_t i = 0; i < w.size(); ++i)
-      if (masks[j * w.size() + i]) expected.push_back(static_cast<std::int64_t>(i));
-    CHECK(found.positions == expected);
+    auto const first = masks.begin() + static_cast<std::ptrdiff_t>(j * w.size());
+    CHECK(found.positions == sara::test::positions_in({first, first + std::ssize(w)}));
     CHECK(found.count == counts[j]);
     if (thetas[j] != 2e-3) continue;
     auto const index = file.read<std::int32_t>("idx." + name);

@@ -15,6 +15,7 @@ namespace {
 
 using sara::host;
 using sara::matrix_shape;
+using sara::test::every_position;
 using sara::test::make_store;
 using sara::test::positions_of;
 using sara::test::random_positions;
@@ -32,12 +33,6 @@ constexpr bool sanitized = false;
 #else
 constexpr bool sanitized = false;
 #endif
-
-positions every_position(std::int64_t size) {
-  positions out(static_cast<std::size_t>(size));
-  for (std::int64_t p = 0; p < size; ++p) out[static_cast<std::size_t>(p)] = p;
-  return out;
-}
 
 /// What a store must answer, checked against the sorted list that it was made of: everything at every slot, and
 /// lower_bound at, before and after every position and at the ends.

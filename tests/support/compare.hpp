@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <exception>
 #include <span>
 #include <sstream>
 #include <string>

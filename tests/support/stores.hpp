@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <numeric>
 #include <vector>
 
 #include <sara/backend/host.hpp>
@@ -21,6 +22,21 @@ template <class Store>
 
 /// Thread counts that must give the same bits.
 inline constexpr int thread_counts[] = {1, 2, 3, 7};
+
+/// 0 … size - 1.
+[[nodiscard]] inline std::vector<std::int64_t> every_position(std::int64_t size) {
+  std::vector<std::int64_t> out(static_cast<std::size_t>(size));
+  std::iota(out.begin(), out.end(), std::int64_t{0});
+  return out;
+}
+
+/// Where a mask is true.
+[[nodiscard]] inline std::vector<std::int64_t> positions_in(std::vector<bool> const& mask) {
+  std::vector<std::int64_t> out;
+  for (std::size_t i = 0; i < mask.size(); ++i)
+    if (mask[i]) out.push_back(static_cast<std::int64_t>(i));
+  return out;
+}
 
 /// Positions of a store, by iteration.
 template <Positions P>

@@ -17,9 +17,6 @@ using sara::test::values_of;
 template <int Order>
 using matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Order>;
 
-template <class T>
-concept Writable = sara::WritableTensor<T>;
-
 }  // namespace
 
 TEST_CASE_TEMPLATE("a matrix reads in row-major order in either storage order", Matrix, matrix<Eigen::RowMajor>,
@@ -57,9 +54,10 @@ TEST_CASE("blocks, maps and references are views of the matrix behind them") {
 
 TEST_CASE("what cannot be written is only read") {
   using map_of_const = Eigen::Map<Eigen::MatrixXf const>;
-  static_assert(Writable<Eigen::MatrixXf> && Writable<Eigen::Map<Eigen::MatrixXf>> && Writable<Eigen::ArrayXd>);
-  static_assert(sara::ReadableTensor<Eigen::MatrixXf const> && !Writable<Eigen::MatrixXf const>);
-  static_assert(sara::ReadableTensor<map_of_const> && !Writable<map_of_const>);
+  static_assert(sara::WritableTensor<Eigen::MatrixXf> && sara::WritableTensor<Eigen::Map<Eigen::MatrixXf>> &&
+                sara::WritableTensor<Eigen::ArrayXd>);
+  static_assert(sara::ReadableTensor<Eigen::MatrixXf const> && !sara::WritableTensor<Eigen::MatrixXf const>);
+  static_assert(sara::ReadableTensor<map_of_const> && !sara::WritableTensor<map_of_const>);
   static_assert(!sara::ReadableTensor<Eigen::MatrixXi> && !sara::ReadableTensor<Eigen::MatrixXcf>);
   static_assert(!sara::ReadableTensor<decltype(Eigen::MatrixXf{} + Eigen::MatrixXf{})>);
 

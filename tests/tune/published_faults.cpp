@@ -42,10 +42,14 @@ void count(std::int64_t bytes) {
 
 }  // namespace
 
-void* operator new(std::size_t bytes) {
+void* operator new(std::size_t bytes, std::nothrow_t const&) noexcept {
   auto* const p = std::malloc(bytes > 0 ? bytes : 1);
+  if (p != nullptr) count(static_cast<std::int64_t>(malloc_usable_size(p)));
+  return p;
+}
+void* operator new(std::size_t bytes) {
+  auto* const p = operator new(bytes, std::nothrow);
   if (p == nullptr) throw std::bad_alloc{};
-  count(static_cast<std::int64_t>(malloc_usable_size(p)));
   return p;
 }
 void operator delete(void* p) noexcept {
