@@ -230,6 +230,16 @@ TEST_CASE("a description that is not JSON, or is missing") {
   CHECK(refused("expected a description of the adapter's tensors") == "");
 }
 
+TEST_CASE("what training lost to NaN is not saved over a good file") {
+  scratch const folder;
+  auto const path = folder / "a";
+  sara::save(sample(), path);
+  auto lost = sample();
+  std::get<std::vector<float>>(lost.tensors.at("scalar").delta)[0] = std::numeric_limits<float>::quiet_NaN();
+  CHECK(complaint<sara::value_error>([&] { sara::save(lost, path); }, {"'scalar'", "finite"}) == "");
+  CHECK(sara::load_adapter(path).count() == sample().count());
+}
+
 TEST_CASE("no file, and no folder to write into") {
   scratch const folder;
   CHECK(complaint<sara::file_error>([&] { static_cast<void>(sara::load_adapter(folder / "none")); }, {"none"}) == "");

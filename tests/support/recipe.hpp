@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <Eigen/SVD>
 #include <cstdint>
 #include <limits>
 #include <vector>
 
 #include <sara/backend/host.hpp>
 #include <sara/tune/fine_tuner.hpp>
-
-// Every unit with a tuner would compile Eigen's SVD; tune/svd.cpp does it once for all of them.
-extern template class Eigen::BDCSVD<Eigen::MatrixXf>;
-extern template class Eigen::BDCSVD<Eigen::MatrixXd>;
 
 namespace sara::test {
 

@@ -2,6 +2,9 @@
 #include <doctest/doctest.h>
 
 #include <Eigen/Core>
+#include <Eigen/SVD>
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>

@@ -157,7 +157,7 @@ class applied_adapter {
 /// @throws value_error  for positions that are not ascending and within the tensor, or of another number than deltas
 /// @throws dtype_error, base_error  if the weights are not those that the adapter was trained on, unless forced
 /// Complexity: one read of the adapter's tensors for their hash, then O(entries).
-/// Extra memory: 12 bytes an entry, 20 in float64, 4 more in tensors of over 2^32 elements,, as long as the result
+/// Extra memory: 12 bytes an entry, 20 in float64, 4 more in tensors of over 2^32 elements, as long as the result
 /// lives. Example: tests/adapter/apply.cpp
 template <TensorBackend Backend, NamedTensors Range>
 [[nodiscard]] applied_adapter<Backend> apply(Backend const& backend, adapter const& a, Range&& weights,
