@@ -153,7 +153,10 @@ void add_pretrain(CLI::App& program) {
                                                   "Train the base model; goes on where FILE.state stopped"};
   add_data(*pretrain.app, pretrain->data);
   pretrain.app->add_option("--out", pretrain->out, "Checkpoint to write")->required();
+  pretrain.app->add_option("--from", pretrain->from, "Checkpoint to start from, with a schedule of its own")
+      ->check(CLI::ExistingFile);
   pretrain.app->add_option("--steps", pretrain->steps, "Steps in all")->check(CLI::PositiveNumber);
+  pretrain.app->add_option("--rate", pretrain->rate, "Highest learning rate")->check(CLI::PositiveNumber);
   pretrain.app->add_option("--seed", pretrain->seed, "Seed of weights, order and noise");
   pretrain.app->add_option("--styles", pretrain->styles, "Sheets to learn from");
   add_threads(*pretrain.app, pretrain->threads);

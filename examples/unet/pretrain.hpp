@@ -11,6 +11,7 @@
 #include <memory>
 #include <numbers>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -188,6 +189,7 @@ inline double mean_velocity_loss(model<float>& of, dataset const& data, std::spa
 struct pretrain_settings {
   std::filesystem::path data;
   std::filesystem::path out;
+  std::filesystem::path from;  ///< a checkpoint to go on from with a fresh schedule; empty to start from nothing
   std::vector<std::string> styles = {"noto", "twemoji", "fluent-flat", "fluent-3d", "blob"};
   std::int64_t steps = 4000;
   std::size_t batch = 32;
@@ -197,7 +199,17 @@ struct pretrain_settings {
   int threads = 0;
 };
 
-/// Trains the base model from nothing, or goes on where `<out>.state` stopped.
+/// Starts a network from a checkpoint's weights.
+/// @throws std::invalid_argument  if the checkpoint knows other words, or has other sizes
+inline void copy_weights(checkpoint const& from, vocabulary const& words, model<float>& to) {
+  auto const source = from.model->parameters();
+  bool fits = from.words.words() == words.words() && source.size() == to.parameters().size();
+  for (std::size_t i = 0; fits && i < source.size(); ++i) fits = source[i]->shape == to.parameters()[i]->shape;
+  if (!fits) throw std::invalid_argument{"pretrain: expected a checkpoint of this network and these words, got another"};
+  for (std::size_t i = 0; i < source.size(); ++i) to.parameters()[i]->values = source[i]->values;
+}
+
+/// Trains the base model from nothing or from a checkpoint, or goes on where `<out>.state` stopped.
 /// Every 500 steps and on Ctrl-C it prints the held-out loss of the averaged weights and writes both files.
 inline void pretrain(pretrain_settings const& how) {
   using clock = std::chrono::steady_clock;
@@ -210,7 +222,10 @@ inline void pretrain(pretrain_settings const& how) {
   auto const words = vocabulary::of(texts);
   data.tokenize(words);
   model<float> net{pool, {.words = words.size()}};
-  net.initialise(how.seed);
+  if (how.from.empty())
+    net.initialise(how.seed);
+  else
+    copy_weights(load_checkpoint(how.from, pool), words, net);
   dense_gradients<float> gradients{net};
   dense_adamw optimizer{net, {}};
   auto state = how.out;
