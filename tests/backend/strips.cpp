@@ -3,10 +3,11 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
+#include <sara/backend/host.hpp>
 #include <sara/backend/host/strips.hpp>
-#include <sara/tensor/vector.hpp>
 
 #include "../support/compare.hpp"
 #include "../support/random.hpp"
@@ -15,69 +16,56 @@
 
 namespace {
 
-using sara::const_tensor_view;
-using sara::detail::as_matrix;
+using sara::detail::panel;
 using sara::test::uniform;
 
 }  // namespace
 
-TEST_CASE("dot products of strips are added") {
-  auto const a = uniform<double>("a", 48);
-  auto const b = uniform<double>("b", 48);
-  std::array<double, 2> out{1, 2};
-  sara::detail::add_dots<2, double>(a.data(), {b.data(), a.data()}, 48, {&out[0], &out[1]});
-  double ab = 1, aa = 2;
-  for (std::size_t i = 0; i < 48; ++i) {
-    ab += a[i] * b[i];
-    aa += a[i] * a[i];
+TEST_CASE_TEMPLATE("products of strips are added at the slots, in chunks of any length", R, float, double) {
+  constexpr auto vector = sara::detail::vector_length<R>;
+  constexpr auto pitch = 3 * sara::detail::panel_length<R>;
+  constexpr std::int64_t rows = 20, cols = 45;
+  auto const dy = uniform<R>("dy", rows * pitch);
+  auto const x = uniform<R>("x", cols * pitch + vector);
+  // Row r has r entries and more: with one block of columns there are chunks of every length.
+  std::vector<std::int64_t> positions;
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t c = 0; c <= 2 * r; ++c) positions.push_back(r * cols + c);
+  sara::host const backend{2};
+  auto const store = sara::test::make_store<sara::row_index<sara::host>>(backend, {rows, cols}, positions);
+  auto const plan = backend.plan_sampling(store.ref());
+  std::vector<std::uint32_t> column;
+  for (std::int64_t c = 0; c < cols; ++c) column.push_back(static_cast<std::uint32_t>(c * pitch));
+
+  // A whole panel, a short one, and X somewhere else than dY; rows 10 … 19 are a second group.
+  std::vector<panel> const panels{{0, vector, sara::detail::panel_vectors}, {2 * vector, 0, 1}};
+  for (std::int64_t const group_pitch : {std::int64_t{0}, vector}) {
+    sara::detail::strips<R> const s{dy.data(), pitch, x.data(), column.data(), 10, group_pitch};
+    std::vector<R> out(positions.size(), R{5});
+    sara::detail::add_products<R>(backend.threads(), plan, s, panels, plan.columns(store.ref()), out.data());
+    std::vector<double> expected;
+    for (auto const p : positions) {
+      double sum = 5;
+      for (auto const& part : panels)
+        for (std::int64_t i = 0; i < part.vectors * vector; ++i)
+          sum += static_cast<double>(dy[static_cast<std::size_t>(p / cols * pitch + part.dy + i)]) *
+                 static_cast<double>(
+                     x[static_cast<std::size_t>(p % cols * pitch + p / cols / 10 * group_pitch + part.x + i)]);
+      expected.push_back(sum);
+    }
+    auto const allowed = std::same_as<R, float> ? 1e-5 : 1e-13;
+    CHECK(sara::test::difference(out, expected, {allowed, allowed}) == "");
   }
-  CHECK(out[0] == doctest::Approx(ab).epsilon(1e-14));
-  CHECK(out[1] == doctest::Approx(aa).epsilon(1e-14));
 }
 
-TEST_CASE("leading dimensions join to one where they are equally spaced") {
-  std::vector<float> data(240);
-  auto const rows = [&](sara::extents const& shape, sara::extents const& stride) {
-    return as_matrix("X", const_tensor_view{data.data(), shape, stride});
-  };
-  auto const dense = rows({2, 3, 4, 10}, {120, 40, 10, 1});
-  CHECK(dense.rows == 24);
-  CHECK(dense.cols == 10);
-  CHECK(dense.row_stride == 10);
-  CHECK(dense.col_stride == 1);
-  CHECK(rows({10}, {1}).rows == 1);
-  CHECK(rows({1, 5, 1, 4}, {7, 48, 9, 1}).row_stride == 48);  // strides of extents of one do not count
-  CHECK(rows({4, 6}, {1, 4}).col_stride == 4);
-  CHECK(rows({2, 3, 4}, {3, 1, 6}).row_stride == 1);
-  CHECK(rows({5, 3, 2}, {0, 0, 0}).rows == 15);
-  CHECK(rows({0, 3, 2}, {6, 2, 1}).rows == 0);
-  CHECK(rows({2, 0, 2}, {0, 2, 1}).rows == 0);
-
-  auto const refused = [&](sara::extents const& shape, sara::extents const& stride) {
-    return sara::test::complaint<sara::shape_error>([&] { return rows(shape, stride); }, {"X", "leading dimensions"});
-  };
-  CHECK(refused({2, 3, 4}, {24, 4, 1}) == "");
-  CHECK(refused({3, 2, 4}, {4, 12, 1}) == "");
-  CHECK(sara::test::complaint<sara::shape_error>([&] { return rows({}, {}); }, {"X", "scalar"}) == "");
-}
-
-TEST_CASE_TEMPLATE("a batch longer than the workspace goes panel by panel", R, float, double) {
-  struct extents_of {
-    std::int64_t batch, out, in;
-  };
-  for (auto const [batch, out, in] : {extents_of{2000, 20, 580}, extents_of{35, 2, 40'000}, extents_of{870, 3, 597}}) {
-    REQUIRE((out + in) * batch > sara::detail::strip_budget);
-    auto const dy = uniform<float>("dy", batch * out);
-    auto const x = uniform<float>("x", batch * in);
-    auto const dy_view = sara::view(dy.data(), {batch, out});
-    auto const x_view = sara::view(x.data(), {batch, in});
-    sara::host const backend{2};
-    auto const positions = sara::test::random_positions("m", out * in, 0.05);
-    auto const store = sara::test::make_store<sara::flat_index<sara::host>>(backend, {out, in}, positions);
-    std::vector<R> gradient(positions.size());
-    backend.sampled_product(dy_view, x_view, store.ref(), gradient.data());
-    auto const expected = sara::test::at_positions(sara::test::linear_gradient(dy_view, x_view), positions);
-    auto const allowed = std::same_as<R, float> ? 2e-5 : 1e-12;
-    CHECK(sara::test::difference(gradient, expected, {allowed, allowed}) == "");
-  }
+TEST_CASE_TEMPLATE("a length is cut into panels", R, float, double) {
+  constexpr auto vector = sara::detail::vector_length<R>;
+  constexpr auto length = sara::detail::panel_length<R>;
+  std::vector<panel> found;
+  sara::detail::each_panel<R>(2 * length + vector + 1, 10, 20, [&](panel const& p) { found.push_back(p); });
+  REQUIRE(found.size() == 3);
+  CHECK(found[1].dy == 10 + length);
+  CHECK(found[1].x == 20 + length);
+  CHECK(found[1].vectors == sara::detail::panel_vectors);
+  CHECK(found[2].vectors == 2);
 }

@@ -44,8 +44,11 @@ struct exact_svd {};
 /// - `compact(scored, cut)`: the positions of a tensor's entries below the cut, ascending.
 /// - `order_statistic(scored, rank)`: the cut that selects exactly `rank` entries over all tensors, or all finite
 ///   ones if these are fewer.
-/// - `sampled_product(dy, x, positions, out)`: out[j] += Σ_b dy[b, row_j] · x[b, col_j]; dYᵀX never exists (eq. 7).
-/// - `sampled_convolution(shape, dy, x, positions, out)`: the same for a convolution's weight.
+/// - `sampling_plan`, `plan_sampling(positions)`: whatever the next two want to know of positions beforehand; movable,
+///   default-constructible, `bytes()`. Made once, it serves as long as the positions do.
+/// - `sampled_product(dy, x, positions, plan, out)`: out[j] += Σ_b dy[b, row_j] · x[b, col_j]; dYᵀX never exists (eq.
+/// 7).
+/// - `sampled_convolution(shape, dy, x, positions, plan, out)`: the same for a convolution's weight.
 /// - `sampled_rows(dy, index, positions, out)`: out[j] += Σ_t [index_t = row_j] dy[t, col_j], for an embedding's
 /// weight.
 /// - `polar_factor(engine, positions, values, weight, gradient, norm)`: adds weight · ‖A‖_* to *norm and
@@ -73,8 +76,10 @@ concept TensorBackend = std::copy_constructible<B> &&
   b.reduce(jobs, sum);
   { b.compact(scored[0], key_cut{}) } -> std::same_as<compaction<typename B::template buffer<std::int64_t>>>;
   { b.order_statistic(scored, n) } -> std::same_as<key_cut>;
-  b.sampled_product(view, view, positions, column);
-  b.sampled_convolution(convolution, view, view, positions, column);
+  { b.plan_sampling(positions) } -> std::same_as<typename B::sampling_plan>;
+  { b.plan_sampling(positions).bytes() } -> std::same_as<std::int64_t>;
+  b.sampled_product(view, view, positions, typename B::sampling_plan{}, column);
+  b.sampled_convolution(convolution, view, view, positions, typename B::sampling_plan{}, column);
   b.sampled_rows(view, index, positions, column);
   b.polar_factor(exact_svd{}, positions, column, 1.0, column, sum);
   b.synchronize();

@@ -12,8 +12,9 @@
 #include <sara/backend/concept.hpp>
 #include <sara/backend/host/convolution.hpp>
 #include <sara/backend/host/polar.hpp>
+#include <sara/backend/host/product.hpp>
+#include <sara/backend/host/sampling_plan.hpp>
 #include <sara/backend/host/selection.hpp>
-#include <sara/backend/host/strips.hpp>
 #include <sara/backend/thread_pool.hpp>
 
 namespace sara {
@@ -83,17 +84,29 @@ class host {
     return detail::order_statistic(*pool_, scored, rank);
   }
 
-  /// Workspace: panels of dY and X, about 1 MiB in float32 (more only if 16 rows of both exceed that).
-  template <Positions P, Real R>
-  void sampled_product(const_tensor_view const& dy, const_tensor_view const& x, P positions, R* out) const {
-    detail::sampled_product(*pool_, detail::as_matrix("dY", dy), detail::as_matrix("X", x), positions, out);
+  using sampling_plan = host_sampling_plan;
+
+  /// Complexity: O(count + rows), in the calling thread. Memory: about one byte a position where these hold 16-bit
+  /// columns, three otherwise.
+  template <Positions P>
+  [[nodiscard]] sampling_plan plan_sampling(P positions) const {
+    return sampling_plan{positions};
   }
 
-  /// Workspace: strips of dY and X, about 1 MiB in float32 (more only if one output row of all channels exceeds that).
+  /// Workspace of the calling thread, kept for the next call: panels of dY and X, 1 MiB in float32 (more only if one
+  /// panel of both exceeds that).
+  template <Positions P, Real R>
+  void sampled_product(const_tensor_view const& dy, const_tensor_view const& x, P positions, sampling_plan const& plan,
+                       R* out) const {
+    detail::sampled_product(*pool_, detail::as_matrix("dY", dy), detail::as_matrix("X", x), positions, plan, out);
+  }
+
+  /// Workspace of the calling thread, kept for the next call: strips of dY and X, 1 MiB in float32 (more only if one
+  /// panel of all channels exceeds that); of every thread, a few padded rows of one channel.
   template <Positions P, Real R>
   void sampled_convolution(conv2d_shape const& shape, const_tensor_view const& dy, const_tensor_view const& x,
-                           P positions, R* out) const {
-    detail::banded_convolution<R>{shape, dy, x}.add(*pool_, positions, out);
+                           P positions, sampling_plan const& plan, R* out) const {
+    detail::banded_convolution<R>{shape, dy, x}.add(*pool_, positions, plan, out);
   }
 
   /// Extra memory: 8 bytes a token and 16 bytes a row of the embedding.

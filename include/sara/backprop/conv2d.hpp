@@ -22,18 +22,26 @@ namespace sara {
 /// @throws shape_error  unless all extents belong to one convolution
 /// @throws value_error  for a geometry outside its range
 /// @throws memory_error
+/// @param plan       backend.plan_sampling(positions), for those who keep it from step to step; made anew without it
 /// Complexity: 2 · count · batch · out height · out width flops. Workspace: see the backend's sampled_convolution.
 /// Does not synchronise. Example: tests/backprop/conv2d.cpp
 template <TensorBackend Backend, Positions P, Real R>
 void accumulate_conv2d(Backend const& backend, extents const& weight, const_tensor_view const& dy,
-                       const_tensor_view const& x, conv2d_geometry const& geometry, P positions, R* gradient) {
+                       const_tensor_view const& x, conv2d_geometry const& geometry, P positions,
+                       typename Backend::sampling_plan const& plan, R* gradient) {
   require_memory(backend, "conv2d dY", dy);
   require_memory(backend, "conv2d X", x);
   auto const shape = conv2d_shape::of(weight, dy.shape(), x.shape(), geometry);
   detail::require<shape_error>(shape.matrix() == positions.shape(), "conv2d: expected positions in a weight of ",
                                shape.matrix().rows, " x ", shape.matrix().cols, ", got ", positions.shape().rows, " x ",
                                positions.shape().cols);
-  backend.sampled_convolution(shape, dy, x, positions, gradient);
+  backend.sampled_convolution(shape, dy, x, positions, plan, gradient);
+}
+
+template <TensorBackend Backend, Positions P, Real R>
+void accumulate_conv2d(Backend const& backend, extents const& weight, const_tensor_view const& dy,
+                       const_tensor_view const& x, conv2d_geometry const& geometry, P positions, R* gradient) {
+  accumulate_conv2d(backend, weight, dy, x, geometry, positions, backend.plan_sampling(positions), gradient);
 }
 
 /// gradient[j] += Σ dY[:, position_j, :, :]: the gradient of a convolution's bias at its selected entries.

@@ -32,11 +32,12 @@ namespace detail {
 /// @param gradient   [count], float32 or float64; products and sums are in that type
 /// @throws shape_error  unless extents fit, or where leading dimensions are not equally spaced in memory
 /// @throws memory_error
+/// @param plan       backend.plan_sampling(positions), for those who keep it from step to step; made anew without it
 /// Complexity: 2 · count · batch flops. Workspace: see the backend's sampled_product. Does not synchronise.
 /// Example: tests/backprop/linear.cpp
 template <TensorBackend Backend, Positions P, Real R>
 void accumulate_linear(Backend const& backend, const_tensor_view const& dy, const_tensor_view const& x, P positions,
-                       R* gradient) {
+                       typename Backend::sampling_plan const& plan, R* gradient) {
   auto const shape = positions.shape();
   require_memory(backend, "linear dY", dy);
   require_memory(backend, "linear X", x);
@@ -45,7 +46,13 @@ void accumulate_linear(Backend const& backend, const_tensor_view const& dy, cons
                                    detail::leading(dy.shape()) == detail::leading(x.shape()),
                                "linear: expected dY [..., ", shape.rows, "] and X [..., ", shape.cols,
                                "] of equal leading extents, got ", dy.shape(), " and ", x.shape());
-  backend.sampled_product(dy, x, positions, gradient);
+  backend.sampled_product(dy, x, positions, plan, gradient);
+}
+
+template <TensorBackend Backend, Positions P, Real R>
+void accumulate_linear(Backend const& backend, const_tensor_view const& dy, const_tensor_view const& x, P positions,
+                       R* gradient) {
+  accumulate_linear(backend, dy, x, positions, backend.plan_sampling(positions), gradient);
 }
 
 /// gradient[j] += Σ_b dY[b, position_j]: the gradient of a Linear layer's bias at its selected entries.

@@ -86,7 +86,7 @@ class fine_tuner {
   using rate_type = detail::picked<role::template rate, constant_rate, Policies...>;
   using store_type =
       typename detail::picked<role::template store, store_as<flat_index>, Policies...>::template type<Backend>;
-  using segment = detail::segment<store_type, R>;
+  using segment = detail::segment<Backend, store_type, R>;
   static_assert(SparseParameterStore<store_type, Backend>,
                 "sara::fine_tuner: store_as expects a SparseParameterStore.");
 
@@ -228,9 +228,10 @@ class fine_tuner {
 
   /// Exactly what is held beside the model.
   [[nodiscard]] memory_summary memory() const {
-    memory_summary out{0, arena_.bytes(), 0, static_cast<std::int64_t>(values_.size() * sizeof(R))};
+    memory_summary out{0, 0, arena_.bytes(), 0, static_cast<std::int64_t>(values_.size() * sizeof(R))};
     for (auto const& s : segments_) {
       out.positions += s.selected.bytes() + (s.reselected ? s.reselected->bytes() : 0);
+      out.plans += s.plan ? s.plan->bytes() : 0;
       out.originals += static_cast<std::int64_t>(s.original.size() * sizeof(R));
     }
     return out;

@@ -33,7 +33,7 @@ class tensor_handle {
   template <ReadableTensor Dy, ReadableTensor X>
   void accumulate(Dy const& dy, X const& x) {
     if (!begin()) return;
-    accumulate_linear(*backend_, view(dy), view(x), segment_->store().ref(), gradient_);
+    accumulate_linear(*backend_, view(dy), view(x), segment_->store().ref(), segment_->sampling(*backend_), gradient_);
   }
 
   /// A convolution's weight [out, in / groups, kh, kw]: dY and X in NCHW. See accumulate_conv2d.
@@ -41,7 +41,7 @@ class tensor_handle {
   void accumulate(Dy const& dy, X const& x, conv2d_geometry const& geometry) {
     if (!begin()) return;
     accumulate_conv2d(*backend_, segment_->weights.shape(), view(dy), view(x), geometry, segment_->store().ref(),
-                      gradient_);
+                      segment_->sampling(*backend_), gradient_);
   }
 
   /// Any weight, from its dense gradient, which may be freed afterwards. See sara::accumulate.

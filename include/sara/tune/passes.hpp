@@ -142,6 +142,7 @@ template <class Backend, Real R, class Segment, ProgressiveScheduler Scheduler>
     const_tensor_view const column{values.data(), extents{s.count()}, Backend::where};
     auto found = backend.compact(scored_tensor<score>{column, score{keep}}, key_cut{order_key(0.5), 0});
     s.reselected = intersect(backend, s.store(), found.positions.data(), found.count);
+    s.plan.reset();
     s.t = 0;
     old_first.push_back(s.first);
     kept.push_back(std::move(found.positions));

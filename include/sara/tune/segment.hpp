@@ -25,16 +25,17 @@ struct tensor_summary {
 /// Bytes that a fine_tuner holds beside the model.
 struct memory_summary {
   std::int64_t positions = 0;  ///< stores, in the backend's memory
+  std::int64_t plans = 0;      ///< of sampled products, once each layer has asked for its first
   std::int64_t columns = 0;    ///< gradients, moments and masters, in the backend's memory
   std::int64_t originals = 0;  ///< values before training, in host memory
   std::int64_t workspace = 0;  ///< the largest column that was regularised, in the backend's memory
-  [[nodiscard]] std::int64_t total() const noexcept { return positions + columns + originals + workspace; }
+  [[nodiscard]] std::int64_t total() const noexcept { return positions + plans + columns + originals + workspace; }
 };
 
 namespace detail {
 
 /// One tensor that learns: its positions, and its part of the arena's columns.
-template <class Store, Real R>
+template <class Backend, class Store, Real R>
 struct segment {
   std::string name;
   tensor_view weights;
@@ -43,13 +44,18 @@ struct segment {
   std::optional<double> threshold;
   std::int64_t not_finite = 0;
   std::uint64_t base_hash = 0;
-  std::vector<R> original;    // [selected], host memory
-  std::int64_t first = 0;     // slot in the arena's columns
-  std::int64_t t = 0;         // steps since its moments started
-  bool has_gradient = false;  // since the last step
+  std::vector<R> original;                                   // [selected], host memory
+  std::int64_t first = 0;                                    // slot in the arena's columns
+  std::int64_t t = 0;                                        // steps since its moments started
+  bool has_gradient = false;                                 // since the last step
+  std::optional<typename Backend::sampling_plan> plan = {};  // of store(), from the first sampled product on
 
   [[nodiscard]] Store const& store() const { return reselected ? *reselected : selected; }
   [[nodiscard]] std::int64_t count() const { return store().count(); }
+  [[nodiscard]] typename Backend::sampling_plan const& sampling(Backend const& backend) {
+    if (!plan) plan = backend.plan_sampling(store().ref());
+    return *plan;
+  }
   /// Whether values are kept in R beside the weights, which are of another dtype.
   [[nodiscard]] bool has_master() const { return weights.type() != dtype_of<R>; }
 };

@@ -75,7 +75,7 @@ class state_writer {
 /// What a state file holds, checked against the tensors of a tuner; nothing of that tuner is changed.
 template <class Backend, Real R, class Store>
 struct loaded_state {
-  std::vector<segment<Store, R>> segments;
+  std::vector<segment<Backend, Store, R>> segments;
   std::vector<typename Backend::template buffer<R>> values;  // of each segment, [selected]
   detail::arena<Backend, R> arena;
   std::int64_t steps = 0;
@@ -87,7 +87,7 @@ class state_reader {
   state_reader(Backend const& backend, int moments) : backend_{backend}, moments_{moments} {}
 
   [[nodiscard]] loaded_state<Backend, R, Store> read(std::filesystem::path const& path,
-                                                     std::vector<segment<Store, R>> const& tensors) const {
+                                                     std::vector<segment<Backend, Store, R>> const& tensors) const {
     auto const file = safetensors::load(path);
     require<file_error>(file.metadata("format") == "sara.state" && file.metadata("format_version") == "1", file.path(),
                         ": expected format 'sara.state' 1, got '", file.metadata("format"), "' ",
@@ -101,7 +101,7 @@ class state_reader {
 
  private:
   [[nodiscard]] loaded_state<Backend, R, Store> read(safetensors const& file, nlohmann::json const& state,
-                                                     std::vector<segment<Store, R>> const& tensors) const {
+                                                     std::vector<segment<Backend, Store, R>> const& tensors) const {
     require<value_error>(state.at("moments").get<int>() == moments_, file.path(), ": expected ", moments_,
                          " moments for this update rule, got ", state.at("moments").dump());
     auto const& facts = state.at("tensors");
@@ -147,7 +147,8 @@ class state_reader {
     return out;
   }
 
-  [[nodiscard]] Store store_of(segment<Store, R> const& tensor, std::vector<std::int64_t> const& positions) const {
+  [[nodiscard]] Store store_of(segment<Backend, Store, R> const& tensor,
+                               std::vector<std::int64_t> const& positions) const {
     auto on_backend = backend_.template allocate<std::int64_t>(std::ssize(positions));
     backend_.upload(std::span{positions}, on_backend.data());
     return Store(backend_, matrix_shape::of(tensor.weights.shape()), on_backend.data(), std::ssize(positions));

@@ -2,8 +2,12 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
+#include <cstring>
+#include <numeric>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include <sara/backend/convolution.hpp>
@@ -28,136 +32,209 @@ struct band {
   return out;
 }
 
+/// Rows of numbers that follow each other at a pitch, with a stride between neighbours.
+template <class T>
+struct pixel_rows {
+  T* data;
+  std::int64_t pitch;
+  std::int64_t stride;
+};
+
+/// A block of rows of a width that is known at compile time: one or two vectors a row instead of a call.
+template <std::int64_t Width, Real R>
+void copy_rows(pixel_rows<R const> const& from, std::int64_t rows, R* to, std::int64_t to_pitch) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    std::array<R, static_cast<std::size_t>(Width)> row;
+    std::memcpy(row.data(), from.data + r * from.pitch, sizeof row);
+    std::memcpy(to + r * to_pitch, row.data(), sizeof row);
+  }
+}
+
+/// to[r · to_pitch + w] = from row r, column w.
+template <Real R, Scalar T>
+void copy_rows(pixel_rows<T const> const& from, std::int64_t rows, std::int64_t width, R* to, std::int64_t to_pitch) {
+  if constexpr (std::is_same_v<T, R>)
+    if (from.stride == 1) switch (width) {
+        case 4:
+          return copy_rows<4, R>(from, rows, to, to_pitch);
+        case 8:
+          return copy_rows<8, R>(from, rows, to, to_pitch);
+        case 16:
+          return copy_rows<16, R>(from, rows, to, to_pitch);
+        case 32:
+          return copy_rows<32, R>(from, rows, to, to_pitch);
+        default:
+          for (std::int64_t r = 0; r < rows; ++r) std::copy_n(from.data + r * from.pitch, width, to + r * to_pitch);
+          return;
+      }
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t w = 0; w < width; ++w)
+      to[r * to_pitch + w] = static_cast<R>(widen(from.data[r * from.pitch + w * from.stride]));
+}
+
 /// A convolution whose strips are packed and multiplied a few bands at a time, so that the workspace stays bounded.
 ///
-/// Two ways to lay out the strips of X:
-/// - stride 1: one zero-padded strip a channel. The strip of weight entry (i, kh, kw) is channel i's, read from an
-///   offset: nothing is copied per kernel tap. dY is laid out on the same padded grid, zero in between.
-/// - otherwise: one strip a weight column, gathered on the grid of the output (a panel of im2col).
+/// A strip of dY is an output channel, rows of pixels one after the other. The strip of weight entry (i, kh, kw) is
+/// input channel i as that tap sees it. Two ways to lay these out:
+/// - shifted: a copy a channel and column kw of the kernel, and a row of the kernel is an offset into it. For stride 1,
+///   and a width of whole vectors, without which most loads would cross two cache lines.
+/// - otherwise: a copy for every tap (a panel of im2col).
+/// Either way no zero between rows or images is multiplied.
 template <Real R>
 class banded_convolution {
  public:
   banded_convolution(conv2d_shape const& shape, const_tensor_view const& dy, const_tensor_view const& x)
-      : c_{shape}, dy_{dy}, x_{x} {
-    shifted_ = c_.geometry.stride[0] == 1 && c_.geometry.stride[1] == 1;
-    halo_ = shifted_ ? c_.geometry.dilation[0] * (c_.kernel[0] - 1) : 0;
-    auto const reach = c_.geometry.dilation[1] * (c_.kernel[1] - 1);
-    row_pitch_ = shifted_ ? c_.out_width + reach : c_.out_width;
-    slack_ = shifted_ ? round_up(reach + halo_ * row_pitch_, dot_lanes) : 0;
-    x_strips_ = shifted_ ? c_.in : c_.in * c_.kernel[0] * c_.kernel[1];
-  }
+      : c_{shape},
+        dy_{dy},
+        x_{x},
+        shifted_{c_.geometry.stride[0] == 1 && c_.geometry.stride[1] == 1 && c_.out_width % vector_length<R> == 0},
+        halo_{shifted_ ? c_.geometry.dilation[0] * (c_.kernel[0] - 1) : 0},
+        copies_{shifted_ ? c_.kernel[1] : c_.kernel[0] * c_.kernel[1]} {}
 
+  /// Workspace: strip_budget elements, or what one panel needs; and one band of one channel a thread.
   template <Positions P>
-  void add(thread_pool& pool, P positions, R* out) {
+  void add(thread_pool& pool, P positions, host_sampling_plan const& plan, R* out) {
     if (positions.count() == 0 || c_.batch == 0 || c_.out_height == 0 || c_.out_width == 0) return;
-    auto const strips = c_.out + x_strips_;
-    auto const rows_in_budget = std::max<std::int64_t>(1, strip_budget / strips / row_pitch_);
-    auto const bands = bands_of(c_, std::max<std::int64_t>(1, std::min(c_.out_height, rows_in_budget - halo_)));
-    auto const tallest =
-        std::max_element(bands.begin(), bands.end(), [](auto const& a, auto const& b) { return a.rows < b.rows; });
-    auto const together = std::max<std::int64_t>(1, rows_in_budget / (tallest->rows + halo_));
-    length_ = round_up(together * (tallest->rows + halo_) * row_pitch_, dot_lanes);
-    workspace_.resize(static_cast<std::size_t>(c_.out * length_ + x_strips_ * (length_ + slack_)));
+    auto const x_strips = c_.in * copies_;
+    auto const strip_count = c_.out + x_strips;
+    auto const budget = std::max(strip_budget, strip_count * panel_length<R>);
+    auto const bands = bands_of(c_, band_rows(budget / c_.out_width, strip_count));
+    auto const together =
+        std::max<std::int64_t>(1, budget / (c_.out_width * (strip_count * bands.front().rows + x_strips * halo_)));
+    struct workspace;
     for (std::int64_t first = 0; first < std::ssize(bands); first += together) {
       auto const count = std::min(together, std::ssize(bands) - first);
       std::span<band const> const part{bands.data() + first, static_cast<std::size_t>(count)};
-      pack_dy(pool, part);
-      if (shifted_)
-        pack_channels(pool, part);
-      else
-        pack_columns_of_x(pool, part);
-      add_strip_products(
-          pool, positions, length_, [&](std::int64_t row) { return workspace_.data() + row * length_; },
-          [&](std::int64_t row, std::int64_t col) { return column_strip(row, col); }, out);
+      auto const rows = std::accumulate(part.begin(), part.end(), std::int64_t{0},
+                                        [](std::int64_t sum, band const& b) { return sum + b.rows; });
+      dy_pitch_ = pitch_of(rows * c_.out_width);
+      x_pitch_ = pitch_of((rows + count * halo_) * c_.out_width);
+      R* const dy_strips = scratch<workspace, R>(c_.out * dy_pitch_ + x_strips * x_pitch_);
+      R* const x_strips_at = dy_strips + c_.out * dy_pitch_;
+      pack_dy(pool, part, dy_strips);
+      pack_x(pool, part, x_strips_at);
+      auto const column = column_offsets();
+      auto const panels = panels_of(part);
+      add_products(pool, plan,
+                   strips<R>{dy_strips, dy_pitch_, x_strips_at, column.data(), c_.out_per_group(),
+                             c_.geometry.groups > 1 ? c_.in_per_group() * copies_ * x_pitch_ : 0},
+                   std::span<panel const>{panels}, plan.columns(positions), out);
     }
   }
 
  private:
-  R* x_strip(std::int64_t i) { return workspace_.data() + c_.out * length_ + i * (length_ + slack_); }
-
-  R const* column_strip(std::int64_t row, std::int64_t col) {
-    auto const taps = c_.kernel[0] * c_.kernel[1];
-    auto const column = row / c_.out_per_group() * c_.in_per_group() * taps + col;  // among all groups' columns
-    if (!shifted_) return x_strip(column);
-    auto const tap = column % taps;
-    return x_strip(column / taps) + tap / c_.kernel[1] * c_.geometry.dilation[0] * row_pitch_ +
-           tap % c_.kernel[1] * c_.geometry.dilation[1];
+  /// As many output rows as fit, a whole number of panels if possible.
+  /// @param rows  grid rows of all strips together that fit
+  [[nodiscard]] std::int64_t band_rows(std::int64_t rows, std::int64_t strip_count) const {
+    auto const fit = std::clamp<std::int64_t>((rows - c_.in * copies_ * halo_) / strip_count, 1, c_.out_height);
+    auto const unit = std::max<std::int64_t>(1, panel_length<R> / c_.out_width);
+    return fit < unit ? std::min(unit, c_.out_height) : fit / unit * unit;
   }
 
-  /// One strip for each output channel; bands one after the other, `rows + halo` grid rows each.
-  void pack_dy(thread_pool& pool, std::span<band const> bands) {
+  /// Strips are an odd number of vectors apart, so that equal places of many strips do not share a cache set.
+  [[nodiscard]] static std::int64_t pitch_of(std::int64_t length) {
+    return (round_up(length, vector_length<R>) / vector_length<R> | 1) * vector_length<R>;
+  }
+
+  /// Where the strip of each weight column begins.
+  [[nodiscard]] std::vector<std::uint32_t> column_offsets() const {
+    require<shape_error>(c_.in * copies_ * x_pitch_ <= std::int64_t{0xffffffff},
+                         "conv2d: expected strips of at most 2^32 elements, got ", c_.in * copies_ * x_pitch_);
+    std::vector<std::uint32_t> column;
+    for (std::int64_t i = 0; i < c_.in_per_group(); ++i)
+      for (std::int64_t kh = 0; kh < c_.kernel[0]; ++kh)
+        for (std::int64_t kw = 0; kw < c_.kernel[1]; ++kw) {
+          auto const copy = shifted_ ? kw : kh * c_.kernel[1] + kw;
+          auto const shift = shifted_ ? kh * c_.geometry.dilation[0] * c_.out_width : 0;
+          column.push_back(static_cast<std::uint32_t>((i * copies_ + copy) * x_pitch_ + shift));
+        }
+    return column;
+  }
+
+  [[nodiscard]] std::vector<panel> panels_of(std::span<band const> bands) const {
+    std::vector<panel> panels;
+    auto const add = [&](panel const& p) { panels.push_back(p); };
+    std::int64_t dy = 0;
+    if (!shifted_) {
+      for (auto const& b : bands) dy += b.rows * c_.out_width;
+      each_panel<R>(dy, 0, 0, add);
+      return panels;
+    }
+    std::int64_t x = 0;
+    for (auto const& b : bands) {
+      each_panel<R>(b.rows * c_.out_width, dy, x, add);
+      dy += b.rows * c_.out_width;
+      x += (b.rows + halo_) * c_.out_width;
+    }
+    return panels;
+  }
+
+  void pack_dy(thread_pool& pool, std::span<band const> bands, R* strips) const {
     visit(dy_.type(), [&]<class T>() {
       auto const dy = dy_.template as<T>();
       pool.parallel_for(c_.out, [&](std::int64_t o) {
-        R* to = workspace_.data() + o * length_;
-        std::fill(to, to + length_, R{0});
+        R* to = strips + o * dy_pitch_;
+        R* const end = to + dy_pitch_;
         for (auto const& b : bands) {
-          for (std::int64_t r = 0; r < b.rows; ++r) {
-            auto const* from = dy.data + b.image * dy.stride[0] + o * dy.stride[1] + (b.first_row + r) * dy.stride[2];
-            for (std::int64_t w = 0; w < c_.out_width; ++w)
-              to[r * row_pitch_ + w] = static_cast<R>(widen(from[w * dy.stride[3]]));
-          }
-          to += (b.rows + halo_) * row_pitch_;
+          auto const* const from = dy.data + b.image * dy.stride[0] + o * dy.stride[1] + b.first_row * dy.stride[2];
+          copy_rows<R, T>({from, dy.stride[2], dy.stride[3]}, b.rows, c_.out_width, to, c_.out_width);
+          to += b.rows * c_.out_width;
         }
+        std::fill(to, end, R{0});
       });
     });
   }
 
-  /// Row r of a band holds input row first_row + r - padding, from column -padding on; zero outside the image.
-  void pack_channels(thread_pool& pool, std::span<band const> bands) {
+  void pack_x(thread_pool& pool, std::span<band const> bands, R* strips) const {
+    struct padded_band;
+    auto const& g = c_.geometry;
+    auto const width = (c_.out_width - 1) * g.stride[1] + g.dilation[1] * (c_.kernel[1] - 1) + 1;
+    auto const rows = (bands.front().rows - 1) * g.stride[0] + g.dilation[0] * (c_.kernel[0] - 1) + 1;
     visit(x_.type(), [&]<class T>() {
       auto const x = x_.template as<T>();
       pool.parallel_for(c_.in, [&](std::int64_t i) {
-        R* to = x_strip(i);
-        std::fill(to, to + length_ + slack_, R{0});
-        for (auto const& b : bands)
-          for (std::int64_t r = 0; r < b.rows + halo_; ++r, to += row_pitch_)
-            copy_row(x, b.image, i, b.first_row + r, 0, to, row_pitch_);
+        R* const padded = scratch<padded_band, R>(rows * width);
+        R* const to = strips + i * copies_ * x_pitch_;
+        std::int64_t at = 0;
+        for (auto const& b : bands) {
+          read_band(x, b, i, width, padded);
+          for (std::int64_t copy = 0; copy < copies_; ++copy) {
+            auto const kh = shifted_ ? 0 : copy / c_.kernel[1], kw = copy % c_.kernel[1];
+            R const* const from = padded + kh * g.dilation[0] * width + kw * g.dilation[1];
+            copy_rows<R, R>({from, width * g.stride[0], g.stride[1]}, b.rows + halo_, c_.out_width,
+                            to + copy * x_pitch_ + at, c_.out_width);
+          }
+          at += (b.rows + halo_) * c_.out_width;
+        }
+        for (std::int64_t copy = 0; copy < copies_; ++copy)
+          std::fill(to + copy * x_pitch_ + at, to + (copy + 1) * x_pitch_, R{0});
       });
     });
   }
 
-  void pack_columns_of_x(thread_pool& pool, std::span<band const> bands) {
-    auto const taps = c_.kernel[0] * c_.kernel[1];
-    visit(x_.type(), [&]<class T>() {
-      auto const x = x_.template as<T>();
-      pool.parallel_for(x_strips_, [&](std::int64_t column) {
-        auto const tap = column % taps;
-        auto const dh = tap / c_.kernel[1] * c_.geometry.dilation[0];
-        auto const dw = tap % c_.kernel[1] * c_.geometry.dilation[1];
-        R* to = x_strip(column);
-        std::fill(to, to + length_, R{0});
-        for (auto const& b : bands)
-          for (std::int64_t r = 0; r < b.rows; ++r, to += row_pitch_)
-            copy_row(x, b.image, column / taps, (b.first_row + r) * c_.geometry.stride[0] + dh, dw, to, c_.out_width);
-      });
-    });
-  }
-
-  /// to[w] = X of the padded image at row `row`, column offset + w · stride, for the columns inside the image.
+  /// The part of channel i, padding included, that a band's output rows see.
   template <class T>
-  void copy_row(entries<T const> const& x, std::int64_t image, std::int64_t channel, std::int64_t row,
-                std::int64_t offset, R* to, std::int64_t count) const {
-    auto const h = row - c_.geometry.padding[0];
-    if (h < 0 || h >= c_.height) return;
-    auto const* from = x.data + image * x.stride[0] + channel * x.stride[1] + h * x.stride[2];
-    auto const s = c_.geometry.stride[1];
-    auto const before = offset - c_.geometry.padding[1];  // column of to[0] in the image
-    auto const first = before >= 0 ? 0 : (-before + s - 1) / s;
-    auto const last = std::min(count, (c_.width - before + s - 1) / s);
-    for (auto w = first; w < last; ++w) to[w] = static_cast<R>(widen(from[(before + w * s) * x.stride[3]]));
+  void read_band(entries<T const> const& x, band const& b, std::int64_t i, std::int64_t width, R* padded) const {
+    auto const& g = c_.geometry;
+    auto const rows = (b.rows - 1) * g.stride[0] + g.dilation[0] * (c_.kernel[0] - 1) + 1;
+    auto const top = b.first_row * g.stride[0] - g.padding[0];  // image row of the band's first
+    auto const first = std::clamp<std::int64_t>(-top, 0, rows),
+               last = std::clamp<std::int64_t>(c_.height - top, first, rows);
+    auto const left = std::min(g.padding[1], width);
+    auto const inside = std::clamp<std::int64_t>(c_.width, 0, width - left);
+    if (first > 0 || last < rows || inside < width) std::fill(padded, padded + rows * width, R{0});
+    auto const* const from = x.data + b.image * x.stride[0] + i * x.stride[1] + (top + first) * x.stride[2];
+    copy_rows<R, T>({from, x.stride[2], x.stride[3]}, last - first, inside, padded + first * width + left, width);
   }
 
   conv2d_shape c_;
   const_tensor_view dy_;
   const_tensor_view x_;
-  bool shifted_ = false;
-  std::int64_t halo_ = 0;       // grid rows that a band of X has beyond its output rows
-  std::int64_t row_pitch_ = 0;  // elements of a grid row
-  std::int64_t slack_ = 0;      // elements past a strip that the last tap's shift reads
-  std::int64_t x_strips_ = 0;
-  std::int64_t length_ = 0;
-  std::vector<R> workspace_;
+  bool shifted_;
+  std::int64_t halo_;    // rows that a band of X has beyond its output rows
+  std::int64_t copies_;  // strips of an input channel
+  std::int64_t dy_pitch_ = 0;
+  std::int64_t x_pitch_ = 0;
 };
 
 }  // namespace sara::detail

@@ -1,155 +1,181 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <Eigen/Core>
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstring>
-#include <vector>
+#include <memory>
+#include <new>
+#include <span>
+#include <utility>
 
-#include <sara/backend/convolution.hpp>
-#include <sara/backend/positions.hpp>
+#include <sara/backend/host/lanes.hpp>
+#include <sara/backend/host/sampling_plan.hpp>
 #include <sara/backend/thread_pool.hpp>
-#include <sara/error.hpp>
-#include <sara/tensor/view.hpp>
+#include <sara/tensor/dtype.hpp>
 
+/// Sampled products of strips. A strip is what one row or column of a weight is multiplied with, contiguous along the
+/// reduction: a column of dY or X of a linear layer, a channel of a convolution moved by a tap.
 namespace sara::detail {
 
-/// Partial sums of a dot product; fixed, so that the order of additions is the same on every machine.
-inline constexpr std::int64_t dot_lanes = 16;
-/// Dot products with one row that are computed together: enough to hide the latency of an addition.
-inline constexpr std::size_t dots_together = 8;
-/// Elements that a sampled product packs at a time, for dY and X together: about 1 MiB in float32.
+/// Elements that a sampled product packs at a time, for dY and X together: 1 MiB in float32.
 inline constexpr std::int64_t strip_budget = 1 << 18;
+
+/// Vectors of a strip that are multiplied at a time: as many as stay in registers beside the sums.
+#ifdef __AVX512F__
+inline constexpr std::int64_t panel_vectors = 8;
+#else
+inline constexpr std::int64_t panel_vectors = 4;
+#endif
+
+template <Real R>
+inline constexpr std::int64_t vector_length = static_cast<std::int64_t>(lane_count<R>);
+template <Real R>
+inline constexpr std::int64_t panel_length = panel_vectors* vector_length<R>;
 
 [[nodiscard]] constexpr std::int64_t round_up(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
 
-/// out[c] += a · b[c] for N strips at once; length a multiple of dot_lanes.
-template <std::size_t N, Real R>
-void add_dots(R const* a, std::array<R const*, dots_together> const& b, std::int64_t length,
-              std::array<R*, dots_together> const& out) {
-  using lanes = Eigen::Array<R, dot_lanes, 1>;
-  using strip = Eigen::Map<lanes const>;
-  std::array<lanes, N> sums;
-  for (auto& sum : sums) sum.setZero();
-  for (std::int64_t i = 0; i < length; i += dot_lanes) {
-    lanes const row = strip{a + i};
-    for (std::size_t c = 0; c < N; ++c) sums[c] += row * strip{b[c] + i};
+/// Memory of the calling thread that is reused from call to call, aligned to vectors, contents undefined.
+/// @tparam Use  keeps apart what is needed at the same time
+template <class Use, Real R>
+[[nodiscard]] R* scratch(std::int64_t n) {
+  struct release {
+    void operator()(R* p) const { ::operator delete[](p, std::align_val_t{64}); }
+  };
+  thread_local std::unique_ptr<R[], release> memory;
+  thread_local std::int64_t size = 0;
+  if (size < n) {
+    size = 0;
+    memory.reset();
+    memory.reset(new (std::align_val_t{64}) R[static_cast<std::size_t>(n)]);
+    size = n;
   }
-  for (std::size_t c = 0; c < N; ++c) {
-    auto const by_eight = (sums[c].template head<8>() + sums[c].template tail<8>()).eval();
-    auto const by_four = (by_eight.template head<4>() + by_eight.template tail<4>()).eval();
-    *out[c] += (by_four[0] + by_four[2]) + (by_four[1] + by_four[3]);
-  }
+  return memory.get();
 }
 
-/// add_dots for a number of strips known at run time, from 0 to N.
-template <std::size_t N, Real R>
-void add_some_dots(std::size_t count, R const* a, std::array<R const*, dots_together> const& b, std::int64_t length,
-                   std::array<R*, dots_together> const& out) {
-  if constexpr (N > 0) {
-    if (count == N)
-      add_dots<N>(a, b, length, out);
-    else
-      add_some_dots<N - 1>(count, a, b, length, out);
-  }
-}
-
-/// out[j] += row_strip(row_j) · column_strip(row_j, col_j) at every position: the sampled product of two sets of
-/// strips, contiguous along the reduction. Rows are shared out in blocks, so no two threads write one slot.
-/// Complexity: 2 · nnz · length flops; one read of a column's strip an entry, one of a row's strip for every eight.
-template <Positions P, Real R, class RowStrip, class ColumnStrip>
-void add_strip_products(thread_pool& pool, P positions, std::int64_t length, RowStrip&& row_strip,
-                        ColumnStrip&& column_strip, R* out) {
-  constexpr std::int64_t rows_per_task = 8;
-  auto const shape = positions.shape();
-  pool.parallel_for((shape.rows + rows_per_task - 1) / rows_per_task, [&](std::int64_t task) {
-    auto const last_row = std::min(shape.rows, (task + 1) * rows_per_task);
-    auto first_slot = positions.lower_bound(task * rows_per_task * shape.cols);
-    for (auto row = task * rows_per_task; row < last_row; ++row) {
-      auto const last_slot = positions.lower_bound((row + 1) * shape.cols);
-      R const* const a = row_strip(row);
-      std::array<R const*, dots_together> columns{};
-      std::array<R*, dots_together> slots{};
-      std::size_t waiting = 0;
-      positions.for_each(first_slot, last_slot, [&](std::int64_t slot, std::int64_t position) {
-        columns[waiting] = column_strip(row, position - row * shape.cols);
-        slots[waiting] = out + slot;
-        if (++waiting == dots_together) {
-          add_dots<dots_together>(a, columns, length, slots);
-          waiting = 0;
-        }
-      });
-      add_some_dots<dots_together - 1>(waiting, a, columns, length, slots);
-      first_slot = last_slot;
-    }
-  });
-}
-
-/// A tensor [..., channels] as a matrix [rows, cols] with strides, of any dtype.
-struct strided_matrix {
-  const_tensor_view tensor;
-  std::int64_t rows, cols, row_stride, col_stride;
+/// A part of the reduction: elements [0, vectors · vector_length) from these offsets in every strip of dY and of X.
+struct panel {
+  std::int64_t dy, x, vectors;
 };
 
-/// Joins the leading dimensions.
-/// @throws shape_error  where these are not equally spaced in memory
-[[nodiscard]] inline strided_matrix as_matrix(char const* what, const_tensor_view const& v) {
-  require<shape_error>(v.rank() >= 1, what, ": expected extents [..., channels], got a scalar");
-  int const last = v.rank() - 1;
-  std::int64_t rows = 1;
-  std::int64_t stride = 0;
-  for (int d = last - 1; d >= 0; --d) {
-    if (v.shape()[d] == 1) continue;
-    require<shape_error>(rows == 1 || v.stride()[d] == rows * stride, what,
-                         ": expected leading dimensions that join to one (make the tensor contiguous), got extents ",
-                         v.shape(), " with strides ", v.stride());
-    if (rows == 1) stride = v.stride()[d];
-    rows *= v.shape()[d];
-  }
-  if (v.size() == 0) rows = 0;
-  return {v, rows, v.shape()[last], stride, v.stride()[last]};
+/// Cuts `length` elements from the offsets on into panels; the last vector may reach past the end, where dY is zero.
+template <Real R, class Add>
+void each_panel(std::int64_t length, std::int64_t dy, std::int64_t x, Add&& add) {
+  for (std::int64_t at = 0; at < length; at += panel_length<R>)
+    add(panel{dy + at, x + at, std::min(panel_vectors, round_up(length - at, vector_length<R>) / vector_length<R>)});
 }
 
-/// Rows [first, first + count) of m, transposed: strip c holds column c, padded with zeros to `pitch`.
+/// Strips in the workspace. That of row r starts at dy + r · dy_pitch; that of column c at x + column[c], plus
+/// group_pitch for every group of rows before row r.
 template <Real R>
-void pack_columns(thread_pool& pool, strided_matrix const& m, std::int64_t first, std::int64_t count,
-                  std::int64_t pitch, R* strips) {
-  constexpr std::int64_t block = 64;
-  visit(m.tensor.type(), [&]<class T>() {
-    auto const* data = m.tensor.template as<T>().data;
-    pool.parallel_for((m.cols + block - 1) / block, [&](std::int64_t task) {
-      auto const last = std::min(m.cols, (task + 1) * block);
-      for (std::int64_t i = 0; i < count; ++i) {
-        auto const* from = data + (first + i) * m.row_stride;
-        for (auto c = task * block; c < last; ++c)
-          strips[c * pitch + i] = static_cast<R>(widen(from[c * m.col_stride]));
+struct strips {
+  R const* dy;
+  std::int64_t dy_pitch;
+  R const* x;
+  std::uint32_t const* column;
+  std::int64_t rows_of_group;
+  std::int64_t group_pitch;
+};
+
+/// out[k] += dY strip · X strip of column k, for N columns.
+/// @tparam Vectors  of the panel; 0 where it is known at run time only
+/// 2 · N · length flops; one read of each column's strip, the row's stays in registers.
+template <std::size_t N, std::int64_t Vectors, Real R>
+SARA_INLINE void add_chunk(R const* dy, R const* x, std::uint32_t const* column, std::uint16_t const* columns,
+                           std::int64_t vectors, R* out) {
+  constexpr auto n = lane_count<R>;
+  constexpr auto length = vector_length<R>;
+  lanes<R> sums[(N + n - 1) / n * n];
+  if constexpr (Vectors > 0) {
+    lanes<R> row[Vectors];
+    SARA_UNROLL
+    for (std::int64_t i = 0; i < Vectors; ++i) load<R>(row[i], dy + i * length);
+    SARA_UNROLL
+    for (std::size_t k = 0; k < N; ++k) {
+      R const* const strip = x + column[columns[k]];
+      lanes<R> v;
+      load<R>(v, strip);
+      lanes<R> sum = row[0] * v;
+      SARA_UNROLL
+      for (std::int64_t i = 1; i < Vectors; ++i) {
+        load<R>(v, strip + i * length);
+        sum += row[i] * v;
       }
-      for (auto c = task * block; c < last; ++c) std::fill(strips + c * pitch + count, strips + (c + 1) * pitch, R{0});
-    });
-  });
+      sums[k] = sum;
+    }
+  } else {
+    for (std::size_t k = 0; k < N; ++k) {
+      R const* const strip = x + column[columns[k]];
+      lanes<R> sum{};
+      for (std::int64_t i = 0; i < vectors * length; i += length) {
+        lanes<R> v, w;
+        load<R>(v, strip + i);
+        load<R>(w, dy + i);
+        sum += w * v;
+      }
+      sums[k] = sum;
+    }
+  }
+  SARA_UNROLL
+  for (std::size_t first = 0; first < N; first += n) {
+    constexpr auto last_count = (N - 1) % n + 1;
+    std::array<R, n> part;
+    if (N - first >= n) {
+      sum_lanes<R, n>(sums + first);
+      store<R>(sums[first], part.data());
+      SARA_UNROLL
+      for (std::size_t k = 0; k < n; ++k) out[first + k] += part[k];
+    } else {
+      sum_lanes<R, last_count>(sums + first);
+      store<R>(sums[first], part.data());
+      SARA_UNROLL
+      for (std::size_t k = 0; k < last_count; ++k) out[first + k] += part[k];
+    }
+  }
 }
 
-/// out[j] += Σ_b dy[b, row_j] · x[b, col_j], with dy [batch, rows] and x [batch, cols].
-/// Workspace: (rows + cols) strips of at least 16 elements, at most strip_budget elements beyond that.
-template <Positions P, Real R>
-void sampled_product(thread_pool& pool, strided_matrix const& dy, strided_matrix const& x, P positions, R* out) {
-  auto const strips = dy.cols + x.cols;
-  if (positions.count() == 0 || dy.rows == 0) return;
-  auto const pitch =
-      std::min(round_up(dy.rows, dot_lanes), std::max(dot_lanes, strip_budget / strips / dot_lanes * dot_lanes));
-  std::vector<R> workspace(static_cast<std::size_t>(strips * pitch));
-  R* const dy_strips = workspace.data();
-  R* const x_strips = workspace.data() + dy.cols * pitch;
-  for (std::int64_t first = 0; first < dy.rows; first += pitch) {
-    auto const count = std::min(pitch, dy.rows - first);
-    pack_columns(pool, dy, first, count, pitch, dy_strips);
-    pack_columns(pool, x, first, count, pitch, x_strips);
-    add_strip_products(
-        pool, positions, round_up(count, dot_lanes), [&](std::int64_t row) { return dy_strips + row * pitch; },
-        [&](std::int64_t, std::int64_t col) { return x_strips + col * pitch; }, out);
+/// Adds the products of one panel at the slots of one run, whose chunks have N entries.
+template <std::size_t N, Real R>
+void add_run(host_sampling_plan const& plan, host_sampling_plan::run const& run, strips<R> const& s, panel const& p,
+             std::uint16_t const* columns, R* out) {
+  constexpr std::size_t ahead = 3;  // what a chunk needs is asked for so many chunks before
+  auto const chunks = plan.chunks();
+  auto const* const column = s.column + run.column;
+  auto const last = static_cast<std::size_t>(run.first + run.count);
+  for (auto i = static_cast<std::size_t>(run.first); i < last; ++i) {
+    auto const later = chunks[std::min(i + ahead, chunks.size() - 1)];
+    __builtin_prefetch(columns + later.slot());
+    __builtin_prefetch(out + later.slot(), 1);
+    __builtin_prefetch(out + later.slot() + N - 1, 1);
+    R const* const next = s.dy + chunks[std::min(i + 1, chunks.size() - 1)].row() * s.dy_pitch + p.dy;
+    SARA_UNROLL
+    for (std::int64_t v = 0; v < panel_vectors; ++v) __builtin_prefetch(next + v * vector_length<R>);
+
+    auto const chunk = chunks[i];
+    R const* const dy = s.dy + chunk.row() * s.dy_pitch + p.dy;
+    R const* x = s.x + p.x;
+    if (s.group_pitch != 0) x += chunk.row() / s.rows_of_group * s.group_pitch;
+    if (p.vectors == panel_vectors)
+      add_chunk<N, panel_vectors, R>(dy, x, column, columns + chunk.slot(), panel_vectors, out + chunk.slot());
+    else
+      add_chunk<N, 0, R>(dy, x, column, columns + chunk.slot(), p.vectors, out + chunk.slot());
   }
+}
+
+/// out[j] += the product of the strips of row_j and column_j over all panels, for every slot of the plan.
+/// Tasks share no slot, and each adds panel after panel: the same bits for any number of threads.
+template <Real R>
+void add_products(thread_pool& pool, host_sampling_plan const& plan, strips<R> const& s, std::span<panel const> panels,
+                  std::uint16_t const* columns, R* out) {
+  static constexpr auto add_of_length = []<std::size_t... I>(std::index_sequence<I...>) {
+    return std::array{&add_run<I + 1, R>...};
+  }
+  (std::make_index_sequence<static_cast<std::size_t>(host_sampling_plan::longest_chunk)>{});
+  pool.parallel_for(plan.tasks(), [&](std::int64_t task) {
+    for (auto const& p : panels)
+      for (auto const& run : plan.task(task))
+        add_of_length[static_cast<std::size_t>(run.length - 1)](plan, run, s, p, columns, out);
+  });
 }
 
 }  // namespace sara::detail

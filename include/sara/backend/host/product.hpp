@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+#include <sara/backend/host/strips.hpp>
+#include <sara/backend/positions.hpp>
+#include <sara/backend/thread_pool.hpp>
+#include <sara/error.hpp>
+#include <sara/tensor/view.hpp>
+
+namespace sara::detail {
+
+/// A tensor [..., channels] as a matrix [rows, cols] with strides, of any dtype.
+struct strided_matrix {
+  const_tensor_view tensor;
+  std::int64_t rows, cols, row_stride, col_stride;
+};
+
+/// Joins the leading dimensions.
+/// @throws shape_error  where these are not equally spaced in memory
+[[nodiscard]] inline strided_matrix as_matrix(char const* what, const_tensor_view const& v) {
+  require<shape_error>(v.rank() >= 1, what, ": expected extents [..., channels], got a scalar");
+  int const last = v.rank() - 1;
+  std::int64_t rows = 1;
+  std::int64_t stride = 0;
+  for (int d = last - 1; d >= 0; --d) {
+    if (v.shape()[d] == 1) continue;
+    require<shape_error>(rows == 1 || v.stride()[d] == rows * stride, what,
+                         ": expected leading dimensions that join to one (make the tensor contiguous), got extents ",
+                         v.shape(), " with strides ", v.stride());
+    if (rows == 1) stride = v.stride()[d];
+    rows *= v.shape()[d];
+  }
+  if (v.size() == 0) rows = 0;
+  return {v, rows, v.shape()[last], stride, v.stride()[last]};
+}
+
+/// to[c · pitch + r] = from[r · row_stride + c · col_stride] for r < rows, c < cols, neither above lane_count; zero for
+/// the other r.
+template <Real R, Scalar T>
+void transpose_tile(T const* from, std::int64_t row_stride, std::int64_t col_stride, std::int64_t rows,
+                    std::int64_t cols, R* to, std::int64_t pitch) {
+  constexpr auto n = vector_length<R>;
+  std::array<lanes<R>, lane_count<R>> tile;
+  if (rows == n && cols == n && col_stride == 1) {
+    SARA_UNROLL
+    for (std::int64_t r = 0; r < n; ++r) {
+      auto& row = tile[static_cast<std::size_t>(r)];
+      if constexpr (std::is_same_v<T, R>) {
+        __builtin_prefetch(from + r * row_stride + 8 * n);  // these are too many streams for the hardware
+        load<R>(row, from + r * row_stride);
+      } else {
+        std::array<R, lane_count<R>> values;
+        for (std::int64_t c = 0; c < n; ++c)
+          values[static_cast<std::size_t>(c)] = static_cast<R>(widen(from[r * row_stride + c]));
+        load<R>(row, values.data());
+      }
+    }
+    transpose<R>(tile);
+    SARA_UNROLL
+    for (std::int64_t c = 0; c < n; ++c) store<R>(tile[static_cast<std::size_t>(c)], to + c * pitch);
+    return;
+  }
+  for (std::int64_t c = 0; c < cols; ++c)
+    for (std::int64_t r = 0; r < n; ++r)
+      to[c * pitch + r] = r < rows ? static_cast<R>(widen(from[r * row_stride + c * col_stride])) : R{0};
+}
+
+/// Rows [first, first + count) of m, transposed into panels: element i of column c is at
+/// to[(i / panel · cols + c) · panel + i % panel], zero past the last row up to a whole vector.
+/// One read and one write of each element; four instructions a vector and stage of the transposition.
+template <Real R>
+void pack_transposed(thread_pool& pool, strided_matrix const& m, std::int64_t first, std::int64_t count, R* to) {
+  constexpr auto n = vector_length<R>;
+  visit(m.tensor.type(), [&]<class T>() {
+    auto const* const data = m.tensor.template as<T>().data;
+    pool.parallel_for(round_up(count, n) / n, [&](std::int64_t task) {
+      auto const row = task * n;
+      auto const* const from = data + (first + row) * m.row_stride;
+      R* const panel = to + row / panel_length<R> * m.cols * panel_length<R> + row % panel_length<R>;
+      for (std::int64_t col = 0; col < m.cols; col += n)
+        transpose_tile<R, T>(from + col * m.col_stride, m.row_stride, m.col_stride, std::min(n, count - row),
+                             std::min(n, m.cols - col), panel + col * panel_length<R>, panel_length<R>);
+    });
+  });
+}
+
+/// out[j] += Σ_b dy[b, row_j] · x[b, col_j], with dy [batch, rows] and x [batch, cols].
+/// Workspace: (rows + cols) strips of a whole number of panels, at most strip_budget elements if one panel fits.
+/// 2 · nnz · batch flops; bytes: one read of dy and x, their panels written once, and X's read about nnz / (16 · rows)
+/// times from the second-level cache, then from the first.
+template <Positions P, Real R>
+void sampled_product(thread_pool& pool, strided_matrix const& dy, strided_matrix const& x, P positions,
+                     host_sampling_plan const& plan, R* out) {
+  auto const strip_count = dy.cols + x.cols;
+  if (positions.count() == 0 || dy.rows == 0) return;
+  require<shape_error>(x.cols * panel_length<R> <= std::int64_t{0xffffffff}, "linear: expected at most ",
+                       0xffffffff / panel_length<R>, " input channels, got ", x.cols);
+  auto const deepest = std::max<std::int64_t>(1, strip_budget / strip_count / panel_length<R>) * panel_length<R>;
+  auto const depth = std::min(deepest, round_up(dy.rows, panel_length<R>));
+  struct workspace;
+  R* const dy_strips = scratch<workspace, R>(strip_count * depth);
+  R* const x_strips = dy_strips + dy.cols * depth;
+  std::vector<std::uint32_t> column(static_cast<std::size_t>(x.cols));
+  for (std::size_t c = 0; c < column.size(); ++c) column[c] = static_cast<std::uint32_t>(c) * panel_length<R>;
+  strips<R> const packed{dy_strips, panel_length<R>, x_strips, column.data(), 1, 0};
+  std::vector<panel> panels;
+  for (std::int64_t first = 0; first < dy.rows; first += depth) {
+    auto const count = std::min(depth, dy.rows - first);
+    pack_transposed(pool, dy, first, count, dy_strips);
+    pack_transposed(pool, x, first, count, x_strips);
+    panels.clear();
+    each_panel<R>(count, 0, 0, [&](panel p) { panels.push_back({p.dy * dy.cols, p.x * x.cols, p.vectors}); });
+    add_products(pool, plan, packed, std::span<panel const>{panels}, plan.columns(positions), out);
+  }
+}
+
+}  // namespace sara::detail

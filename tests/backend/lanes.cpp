@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <doctest/doctest.h>
+
+#include <array>
+#include <cstddef>
+
+#include <sara/backend/host/lanes.hpp>
+
+using sara::detail::lane_count;
+using sara::detail::lanes;
+
+TEST_CASE_TEMPLATE("a square of lanes is transposed", R, float, double) {
+  constexpr auto n = lane_count<R>;
+  std::array<lanes<R>, n> square;
+  for (std::size_t i = 0; i < n; ++i)
+    for (std::size_t j = 0; j < n; ++j) square[i][j] = static_cast<R>(100 * i + j);
+  sara::detail::transpose<R>(square);
+  bool right = true;
+  for (std::size_t i = 0; i < n; ++i)
+    for (std::size_t j = 0; j < n; ++j) right &= square[i][j] == static_cast<R>(100 * j + i);
+  CHECK(right);
+}
+
+TEST_CASE_TEMPLATE("lane l becomes the sum of vector l, for any number of vectors", R, float, double) {
+  constexpr auto n = lane_count<R>;
+  auto const check = []<std::size_t N>(std::integral_constant<std::size_t, N>) {
+    std::array<lanes<R>, N> v;
+    for (std::size_t i = 0; i < N; ++i)
+      for (std::size_t j = 0; j < n; ++j) v[i][j] = static_cast<R>(100 * i + j);
+    sara::detail::sum_lanes<R, N>(v.data());
+    for (std::size_t i = 0; i < N; ++i) CHECK(v[0][i] == static_cast<R>(n * (100 * i) + n * (n - 1) / 2));
+  };
+  check(std::integral_constant<std::size_t, 1>{});
+  check(std::integral_constant<std::size_t, 3>{});
+  check(std::integral_constant<std::size_t, n - 1>{});
+  check(std::integral_constant<std::size_t, n>{});
+}
