@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "case.hpp"
+
+namespace bench {
+
+/// A folder for the inputs and results of other processes; removed with everything in it.
+class scratch_folder {
+ public:
+  scratch_folder();
+  scratch_folder(scratch_folder const&) = delete;
+  scratch_folder& operator=(scratch_folder const&) = delete;
+  ~scratch_folder();
+
+  [[nodiscard]] std::filesystem::path const& path() const { return path_; }
+
+  /// Writes the elements as they are in memory.
+  template <class T>
+  void write(char const* name, std::vector<T> const& values) const {
+    write_bytes(name, std::as_bytes(std::span{values}));
+  }
+  template <class T>
+  [[nodiscard]] std::vector<T> read(char const* name) const {
+    std::vector<T> values(static_cast<std::size_t>(std::filesystem::file_size(path_ / name)) / sizeof(T));
+    read_bytes(name, std::as_writable_bytes(std::span{values}));
+    return values;
+  }
+
+ private:
+  void write_bytes(char const* name, std::span<std::byte const> bytes) const;
+  void read_bytes(char const* name, std::span<std::byte> bytes) const;
+
+  std::filesystem::path path_;
+};
+
+/// Another process that does work when it is told to: it reads a command a line, and answers with one line.
+///
+///     run        does the work once; answers with the seconds that it took
+///     save       writes the results of the last run to its folder; answers "saved"
+///     memory     answers with the most bytes of memory that it ever had (VmHWM)
+///
+/// Peers that live in an interpreter are thus timed in turn with everybody else. It ends with its input.
+class worker {
+ public:
+  /// @throws std::runtime_error  if it cannot be started
+  explicit worker(std::vector<std::string> const& command);
+  worker(worker const&) = delete;
+  worker& operator=(worker const&) = delete;
+  ~worker();
+
+  [[nodiscard]] double run();
+  void save();
+  [[nodiscard]] std::int64_t memory();
+
+ private:
+  std::string ask(char const* command);
+
+  std::string name_;
+  pid_t pid_ = 0;
+  std::FILE* in_ = nullptr;
+  std::FILE* out_ = nullptr;
+};
+
+/// PyTorch doing `operation` of bench/peers/operations.py on the files of a folder.
+[[nodiscard]] std::shared_ptr<worker> pytorch(std::string const& operation, scratch_folder const& folder, int threads);
+
+}  // namespace bench
