@@ -101,18 +101,21 @@ TEST_CASE("sampled gradients without the rest of the library") {
 }
 
 TEST_CASE_TEMPLATE("dY and X of any dtypes", T, double, float, sara::bfloat16, sara::float16) {
-  sara::matrix_shape const shape{13, 21};
-  auto const positions = random_positions("m", shape.size(), 0.3);
-  auto const dy = uniform<T>("dy", 9 * 13);
+  sara::matrix_shape const shape{19, 37};
+  std::int64_t const batch = 43;
+  auto const dy = uniform<T>("dy", batch * shape.rows);
   auto const check_with = [&]<class U>() {
-    auto const x = uniform<U>("x", 9 * 21);
-    auto const dy_view = sara::view(dy.data(), {9, 13});
-    auto const x_view = sara::view(x.data(), {9, 21});
-    auto const expected = at_positions(linear_gradient(dy_view, x_view), positions);
-    CHECK(difference(sampled<sara::row_index<host>, float>(shape, positions, dy_view, x_view), expected,
-                     {1e-5, 1e-5}) == "");
-    CHECK(difference(sampled<sara::row_index<host>, double>(shape, positions, dy_view, x_view), expected,
-                     {1e-13, 1e-13}) == "");
+    auto const x = uniform<U>("x", batch * shape.cols);
+    auto const dy_view = sara::view(dy.data(), {batch, shape.rows});
+    auto const x_view = sara::view(x.data(), {batch, shape.cols});
+    for (double const density : {0.3, 0.9}) {  // sampled, and dense with a gather
+      auto const positions = random_positions("m", shape.size(), density);
+      auto const expected = at_positions(linear_gradient(dy_view, x_view), positions);
+      CHECK(difference(sampled<sara::row_index<host>, float>(shape, positions, dy_view, x_view), expected,
+                       {1e-5, 1e-5}) == "");
+      CHECK(difference(sampled<sara::row_index<host>, double>(shape, positions, dy_view, x_view), expected,
+                       {1e-13, 1e-13}) == "");
+    }
   };
   check_with.template operator()<double>();
   check_with.template operator()<float>();
@@ -122,21 +125,23 @@ TEST_CASE_TEMPLATE("dY and X of any dtypes", T, double, float, sara::bfloat16, s
 
 TEST_CASE("dY and X of any strides that join") {
   sara::matrix_shape const shape{13, 21};
-  auto const positions = random_positions("m", shape.size(), 0.3);
   auto const dy_values = uniform<double>("dy", 2 * 5 * 13);
   auto const x_values = uniform<double>("x", 2 * 5 * 21);
   laid_out<double> const dense_dy{dy_values, {2, 5, 13}, {0, 1, 2}};
   laid_out<double> const dense_x{x_values, {2, 5, 21}, {0, 1, 2}};
-  auto const expected = at_positions(linear_gradient(dense_dy.view(), dense_x.view()), positions);
-  for (extents const& order : {extents{0, 1, 2}, {2, 0, 1}})
-    for (std::int64_t const gap : {0, 2}) {
-      laid_out<float> const dy{dy_values, {2, 5, 13}, order, gap};
-      laid_out<double> const x{x_values, {2, 5, 21}, order, gap};
-      CHECK(difference(sampled<sara::flat_index<host>, double>(shape, positions, dy.view(), x.view()), expected,
-                       {1e-6, 0}) == "");
-      CHECK(difference(sampled<sara::bitmask<host>, float>(shape, positions, dense_dy.view(), x.view()), expected,
-                       {1e-5, 0}) == "");
-    }
+  for (double const density : {0.3, 0.9}) {
+    auto const positions = random_positions("m", shape.size(), density);
+    auto const expected = at_positions(linear_gradient(dense_dy.view(), dense_x.view()), positions);
+    for (extents const& order : {extents{0, 1, 2}, {2, 0, 1}})
+      for (std::int64_t const gap : {0, 2}) {
+        laid_out<float> const dy{dy_values, {2, 5, 13}, order, gap};
+        laid_out<double> const x{x_values, {2, 5, 21}, order, gap};
+        CHECK(difference(sampled<sara::flat_index<host>, double>(shape, positions, dy.view(), x.view()), expected,
+                         {1e-6, 0}) == "");
+        CHECK(difference(sampled<sara::bitmask<host>, float>(shape, positions, dense_dy.view(), x.view()), expected,
+                         {1e-5, 0}) == "");
+      }
+  }
 }
 
 TEST_CASE("Eigen matrices of either storage order") {

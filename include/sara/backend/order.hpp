@@ -5,6 +5,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstdint>
+#include <limits>
 
 #include <sara/host_device.hpp>
 #include <sara/tensor/dtype.hpp>
@@ -28,8 +29,9 @@ inline constexpr std::uint64_t never_key = ~std::uint64_t{0};
   return std::bit_cast<double>(key & (std::uint64_t{1} << 63) ? key & ~(std::uint64_t{1} << 63) : ~key);
 }
 
-/// A score: score(weight, position) → double or std::uint64_t, the lower the sooner selected.
-/// The weight comes widened (float, or double for float64). Trivially copyable, callable where the backend computes.
+/// A score: score(weight, position) → float, double or std::uint64_t, the lower the sooner selected.
+/// The weight comes widened (float, or double for float64); for one that is not finite the result is ignored. Trivially
+/// copyable, callable where the backend computes. A float is compared as such, twice as many at a time as doubles.
 template <class S>
 concept Score = std::copy_constructible<S> && requires(S const s, float w, double d, std::int64_t i) {
   { order_key(s(w, i)) } -> std::same_as<std::uint64_t>;
@@ -47,6 +49,39 @@ template <Score S, Real R>
 struct key_cut {
   std::uint64_t bound = 0;
   std::int64_t ties = 0;
+};
+
+/// Whether order_key(score) < bound, in the score's own type: one comparison of numbers, which compilers vectorise,
+/// where a key takes several operations on bits.
+/// @tparam V  what the score returns: float, double or std::uint64_t
+template <class V>
+class below_key {
+ public:
+  explicit below_key(std::uint64_t bound) : last_{last_below(bound)} {}
+  [[nodiscard]] SARA_HOST_DEVICE bool operator()(V score) const { return score <= last_; }
+
+ private:
+  /// The largest score with a key below the bound, rounded down to V; NaN, which nothing reaches, if there is none.
+  static V last_below(std::uint64_t bound) {
+    constexpr auto infinity = std::numeric_limits<double>::infinity();
+    if (bound <= order_key(-infinity)) return std::numeric_limits<V>::quiet_NaN();
+    if (bound > order_key(infinity)) return std::numeric_limits<V>::infinity();
+    double const last = std::nextafter(score_of_key(bound), -infinity);
+    auto const rounded = static_cast<V>(last);
+    return static_cast<double>(rounded) > last ? std::nextafter(rounded, -std::numeric_limits<V>::infinity()) : rounded;
+  }
+
+  V last_;
+};
+
+template <>
+class below_key<std::uint64_t> {
+ public:
+  explicit below_key(std::uint64_t bound) : bound_{bound} {}
+  [[nodiscard]] SARA_HOST_DEVICE bool operator()(std::uint64_t score) const { return score < bound_; }
+
+ private:
+  std::uint64_t bound_;
 };
 
 /// A tensor with the score of its entries.

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <numeric>
+#include <optional>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -196,8 +197,14 @@ class banded_convolution {
         R* const padded = scratch<padded_band, R>(rows * width);
         R* const to = strips + i * copies_ * x_pitch_;
         std::int64_t at = 0;
+        std::optional<frame> before;
         for (auto const& b : bands) {
-          read_band(x, b, i, width, padded);
+          auto const f = frame_of(b, (b.rows - 1) * g.stride[0] + g.dilation[0] * (c_.kernel[0] - 1) + 1, width);
+          if (before != f) std::fill(padded, padded + rows * width, R{0});  // once, where bands are whole images
+          before = f;
+          auto const* const pixels = x.data + b.image * x.stride[0] + i * x.stride[1] + (f.top + f.first) * x.stride[2];
+          copy_rows<R, T>({pixels, x.stride[2], x.stride[3]}, f.last - f.first, f.inside,
+                          padded + f.first * width + f.left, width);
           for (std::int64_t copy = 0; copy < copies_; ++copy) {
             auto const kh = shifted_ ? 0 : copy / c_.kernel[1], kw = copy % c_.kernel[1];
             R const* const from = padded + kh * g.dilation[0] * width + kw * g.dilation[1];
@@ -212,19 +219,19 @@ class banded_convolution {
     });
   }
 
-  /// The part of channel i, padding included, that a band's output rows see.
-  template <class T>
-  void read_band(entries<T const> const& x, band const& b, std::int64_t i, std::int64_t width, R* padded) const {
+  /// Where a band's input lies in its image: rows [first, last) of the band and columns [left, left + inside) of its
+  /// width are pixels, the others padding.
+  struct frame {
+    std::int64_t top, first, last, left, inside;  // top: image row of the band's first
+    friend bool operator==(frame const& a, frame const& b) { return a.first == b.first && a.last == b.last; }
+  };
+  [[nodiscard]] frame frame_of(band const& b, std::int64_t rows, std::int64_t width) const {
     auto const& g = c_.geometry;
-    auto const rows = (b.rows - 1) * g.stride[0] + g.dilation[0] * (c_.kernel[0] - 1) + 1;
-    auto const top = b.first_row * g.stride[0] - g.padding[0];  // image row of the band's first
-    auto const first = std::clamp<std::int64_t>(-top, 0, rows),
-               last = std::clamp<std::int64_t>(c_.height - top, first, rows);
+    auto const top = b.first_row * g.stride[0] - g.padding[0];
+    auto const first = std::clamp<std::int64_t>(-top, 0, rows);
     auto const left = std::min(g.padding[1], width);
-    auto const inside = std::clamp<std::int64_t>(c_.width, 0, width - left);
-    if (first > 0 || last < rows || inside < width) std::fill(padded, padded + rows * width, R{0});
-    auto const* const from = x.data + b.image * x.stride[0] + i * x.stride[1] + (top + first) * x.stride[2];
-    copy_rows<R, T>({from, x.stride[2], x.stride[3]}, last - first, inside, padded + first * width + left, width);
+    return {top, first, std::clamp<std::int64_t>(c_.height - top, first, rows), left,
+            std::clamp<std::int64_t>(c_.width, 0, width - left)};
   }
 
   conv2d_shape c_;

@@ -4,10 +4,12 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <type_traits>
 #include <vector>
 
+#include <sara/backend/host/dense_product.hpp>
 #include <sara/backend/host/strips.hpp>
 #include <sara/backend/positions.hpp>
 #include <sara/backend/thread_pool.hpp>
@@ -91,6 +93,44 @@ void pack_transposed(thread_pool& pool, strided_matrix const& m, std::int64_t fi
   });
 }
 
+/// Rows [first, first + count) of m as R, row-major, without gaps.
+template <Real R>
+void pack_rows(thread_pool& pool, strided_matrix const& m, std::int64_t first, std::int64_t count, R* to) {
+  visit(m.tensor.type(), [&]<class T>() {
+    auto const* const data = m.tensor.template as<T>().data;
+    pool.parallel_for(count, [&](std::int64_t r) {
+      auto const* const from = data + (first + r) * m.row_stride;
+      for (std::int64_t c = 0; c < m.cols; ++c) to[r * m.cols + c] = static_cast<R>(widen(from[c * m.col_stride]));
+    });
+  });
+}
+
+/// The matrix itself as an operand, where it is row-major and of type R.
+template <Real R>
+[[nodiscard]] std::optional<dense_operand<R>> as_operand(strided_matrix const& m) {
+  if (m.tensor.type() != dtype_of<R> || m.col_stride != 1 || m.row_stride < m.cols) return {};
+  return dense_operand<R>{m.tensor.template as<R>().data, m.row_stride};
+}
+
+/// sampled_product for positions that are nearly all of the matrix.
+/// Workspace: none for row-major matrices of type R, else as sampled_product.
+template <Positions P, Real R>
+void nearly_dense_product(thread_pool& pool, strided_matrix const& dy, strided_matrix const& x, P positions, R* out) {
+  auto const dy_operand = as_operand<R>(dy), x_operand = as_operand<R>(x);
+  if (dy_operand && x_operand) return add_dense_products(pool, dy.rows, *dy_operand, *x_operand, positions, out);
+  struct workspace;
+  auto const depth = std::min(dy.rows, std::max<std::int64_t>(panel_length<R>, strip_budget / (dy.cols + x.cols)));
+  R* const dy_rows = scratch<workspace, R>((dy.cols + x.cols) * depth);
+  R* const x_rows = dy_rows + dy.cols * depth;
+  for (std::int64_t first = 0; first < dy.rows; first += depth) {
+    auto const count = std::min(depth, dy.rows - first);
+    pack_rows(pool, dy, first, count, dy_rows);
+    pack_rows(pool, x, first, count, x_rows);
+    add_dense_products(pool, count, dense_operand<R>{dy_rows, dy.cols}, dense_operand<R>{x_rows, x.cols}, positions,
+                       out);
+  }
+}
+
 /// out[j] += Σ_b dy[b, row_j] · x[b, col_j], with dy [batch, rows] and x [batch, cols].
 /// Workspace: (rows + cols) strips of a whole number of panels, at most strip_budget elements if one panel fits.
 /// 2 · nnz · batch flops; bytes: one read of dy and x, their panels written once, and X's read about nnz / (16 · rows)
@@ -100,6 +140,8 @@ void sampled_product(thread_pool& pool, strided_matrix const& dy, strided_matrix
                      host_sampling_plan const& plan, R* out) {
   auto const strip_count = dy.cols + x.cols;
   if (positions.count() == 0 || dy.rows == 0) return;
+  if (static_cast<double>(positions.count()) >= dense_from * static_cast<double>(positions.shape().size()))
+    return nearly_dense_product(pool, dy, x, positions, out);
   require<shape_error>(x.cols * panel_length<R> <= std::int64_t{0xffffffff}, "linear: expected at most ",
                        0xffffffff / panel_length<R>, " input channels, got ", x.cols);
   auto const deepest = std::max<std::int64_t>(1, strip_budget / strip_count / panel_length<R>) * panel_length<R>;
