@@ -55,7 +55,7 @@ void transpose_tile(T const* from, std::int64_t row_stride, std::int64_t col_str
     for (std::int64_t r = 0; r < n; ++r) {
       auto& row = tile[static_cast<std::size_t>(r)];
       if constexpr (std::is_same_v<T, R>) {
-        __builtin_prefetch(from + r * row_stride + 8 * n);  // these are too many streams for the hardware
+        __builtin_prefetch(from + r * row_stride + 2 * n);  // these are too many streams for the hardware
         load<R>(row, from + r * row_stride);
       } else {
         std::array<R, lane_count<R>> values;
