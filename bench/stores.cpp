@@ -23,9 +23,9 @@ struct work {
   sara::host backend;
   std::int64_t rows;
   std::vector<float> weights = bench::uniform("weights", rows* columns);
+  std::vector<std::uint8_t> mask = std::vector<std::uint8_t>(weights.size());  // filled while the store is made
   Store<sara::host> store;
   std::vector<float> values;
-  std::vector<std::uint8_t> mask;
   bench::scratch_folder folder = {};
 
   work(std::int64_t size, double density, int threads)
@@ -36,7 +36,6 @@ struct work {
 
   [[nodiscard]] Store<sara::host> make_store(double density) {
     auto const positions = bench::random_positions("positions", rows * columns, density);
-    mask.resize(static_cast<std::size_t>(rows * columns));
     for (auto const p : positions) mask[static_cast<std::size_t>(p)] = 1;
     return {backend, {rows, columns}, positions.data(), std::ssize(positions)};
   }

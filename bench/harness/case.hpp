@@ -32,6 +32,7 @@ struct contender {
   std::function<double()> difference = {};
   /// Bytes known only at the end, for a process of its own; instead of `bytes`.
   std::function<std::int64_t()> measured_bytes = {};
+  std::int64_t idle_bytes = 0;  ///< of them, what its process had before it made anything
 };
 
 /// One measurement, ready to run; what it needs lives in its function objects.

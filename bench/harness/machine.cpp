@@ -6,7 +6,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <span>
 #include <vector>
+
+#include "streams.hpp"
 
 namespace bench {
 
@@ -32,12 +35,6 @@ constexpr int fma_rounds = 1 << 20;
   return result;
 }
 
-[[gnu::noinline]] std::uint64_t read(std::uint64_t const* from, std::int64_t count) {
-  std::uint64_t sum = 0;
-  for (std::int64_t i = 0; i < count; ++i) sum ^= from[i];
-  return sum;
-}
-
 template <class F>
 double fastest(int times, F&& f) {
   double best = 1e300;
@@ -61,12 +58,7 @@ machine machine::measure(int threads) {
   constexpr std::int64_t words = std::int64_t{1} << 24;  // 128 MiB: larger than any cache
   std::vector<std::uint64_t> const memory(static_cast<std::size_t>(words), 1);
   std::vector<std::uint64_t> seen(parts);
-  auto const stream = fastest(7, [&] {
-    pool.parallel_for(pool.size(), [&](std::int64_t i) {
-      auto const first = words * i / pool.size(), last = words * (i + 1) / pool.size();
-      seen[static_cast<std::size_t>(i)] = read(memory.data() + first, last - first);
-    });
-  });
+  auto const stream = fastest(7, [&] { read_all(pool, std::as_bytes(std::span{memory}), seen); });
   float const volatile keep_sums = kept.front();
   volatile std::uint64_t const keep_words = seen.front();
   static_cast<void>(keep_sums);

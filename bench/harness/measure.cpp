@@ -91,17 +91,19 @@ std::vector<result> measure(benchmark const& what, int threads, machine const& l
   if (t.sara.measured_bytes) row.sara_bytes = t.sara.measured_bytes();
   row.sara_ms = 1e3 * median(lanes[0].seconds);
   row.limit_ms = 1e3 * (t.limit.run ? median(lanes.back().seconds) : limits.least_seconds(t.flops, t.bytes));
+  row.sara_idle_bytes = t.sara.idle_bytes;
   std::vector<result> rows;
   for (std::size_t i = 0; i < t.peers.size(); ++i) {
     row.peer = t.peers[i].name;
     row.peer_ms = 1e3 * median(lanes[i + 1].seconds);
     row.peer_bytes = t.peers[i].measured_bytes ? t.peers[i].measured_bytes() : t.peers[i].bytes;
+    row.peer_idle_bytes = t.peers[i].idle_bytes;
     rows.push_back(row);
   }
   if (t.limit.run) {
     row.peer = t.limit.name;
     row.peer_ms = row.limit_ms;
-    row.peer_bytes = 0;
+    row.peer_bytes = row.peer_idle_bytes = 0;
     rows.push_back(row);
   }
   return rows;

@@ -26,6 +26,8 @@ struct result {
   double bytes = 0;
   std::int64_t sara_bytes = 0;
   std::int64_t peer_bytes = 0;
+  std::int64_t sara_idle_bytes = 0;
+  std::int64_t peer_idle_bytes = 0;
 
   [[nodiscard]] double ratio() const { return peer_ms / sara_ms; }
 };

@@ -76,11 +76,14 @@ std::string worker::ask(char const* command) {
 
 double worker::run() { return std::stod(ask("run")); }
 void worker::save() { ask("save"); }
+std::int64_t worker::idle() { return std::stoll(ask("idle")); }
 std::int64_t worker::memory() { return std::stoll(ask("memory")); }
 
-std::shared_ptr<worker> pytorch(std::string const& operation, scratch_folder const& folder, int threads) {
-  return std::make_shared<worker>(std::vector<std::string>{SARA_BENCH_PYTHON, SARA_BENCH_PEERS "/operations.py",
-                                                           operation, folder.path().string(), std::to_string(threads)});
+std::shared_ptr<worker> pytorch(std::string const& operation, scratch_folder const& folder, int threads,
+                                char const* script) {
+  return std::make_shared<worker>(std::vector<std::string>{SARA_BENCH_PYTHON,
+                                                           std::string{SARA_BENCH_PEERS "/"} + script, operation,
+                                                           folder.path().string(), std::to_string(threads)});
 }
 
 }  // namespace bench

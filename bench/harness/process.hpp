@@ -49,6 +49,7 @@ class scratch_folder {
 ///     run        does the work once; answers with the seconds that it took
 ///     save       writes the results of the last run to its folder; answers "saved"
 ///     memory     answers with the most bytes of memory that it ever had (VmHWM)
+///     idle       answers with the bytes that it had before it made anything: an interpreter's libraries
 ///
 /// Peers that live in an interpreter are thus timed in turn with everybody else. It ends with its input.
 class worker {
@@ -62,6 +63,7 @@ class worker {
   [[nodiscard]] double run();
   void save();
   [[nodiscard]] std::int64_t memory();
+  [[nodiscard]] std::int64_t idle();
 
  private:
   std::string ask(char const* command);
@@ -72,7 +74,8 @@ class worker {
   std::FILE* out_ = nullptr;
 };
 
-/// PyTorch doing `operation` of bench/peers/operations.py on the files of a folder.
-[[nodiscard]] std::shared_ptr<worker> pytorch(std::string const& operation, scratch_folder const& folder, int threads);
+/// PyTorch doing an operation of a script in bench/peers on the files of a folder.
+[[nodiscard]] std::shared_ptr<worker> pytorch(std::string const& operation, scratch_folder const& folder, int threads,
+                                              char const* script = "operations.py");
 
 }  // namespace bench

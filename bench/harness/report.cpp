@@ -75,7 +75,7 @@ void table::add(result const& row) {
 
 void write_json(std::filesystem::path const& file, std::span<result const> rows) {
   auto list = nlohmann::ordered_json::array();
-  for (auto const& r : rows)
+  for (auto const& r : rows) {
     list.push_back({{"case", r.name},
                     {"shape", r.shape},
                     {"density", r.density},
@@ -90,6 +90,10 @@ void write_json(std::filesystem::path const& file, std::span<result const> rows)
                     {"peer_bytes", r.peer_bytes},
                     {"flops", r.flops},
                     {"bytes", r.bytes}});
+    if (r.peer_idle_bytes == 0) continue;
+    list.back()["sara_idle_bytes"] = r.sara_idle_bytes;
+    list.back()["peer_idle_bytes"] = r.peer_idle_bytes;
+  }
   open(file) << list.dump(1) << '\n';
 }
 

@@ -4,17 +4,24 @@ import sys
 import time
 
 
-def peak_memory():
-    """The most bytes of memory that this process ever had."""
-    with open("/proc/self/status") as status:
-        for line in status:
-            if line.startswith("VmHWM:"):
+def status(name):
+    """A number of bytes from the system's account of this process."""
+    with open("/proc/self/status") as lines:
+        for line in lines:
+            if line.startswith(name + ":"):
                 return int(line.split()[1]) * 1024
-    raise RuntimeError("/proc/self/status: expected a line VmHWM, got none")
+    raise RuntimeError(f"/proc/self/status: expected a line {name}, got none")
 
 
-def serve(run, save=None):
-    """Answers commands until the input ends. run() does the work once; save() writes its results."""
+def resident_memory():
+    return status("VmRSS")
+
+
+def serve(run, save=None, idle=0):
+    """Answers commands until the input ends. run() does the work once; save() writes its results.
+
+    idle: bytes that the process had before it made anything of its own.
+    """
     for line in sys.stdin:
         command = line.strip()
         if command == "run":
@@ -25,7 +32,9 @@ def serve(run, save=None):
             save()
             answer = "saved"
         elif command == "memory":
-            answer = peak_memory()
+            answer = status("VmHWM")
+        elif command == "idle":
+            answer = idle
         else:
-            sys.exit(f"expected run, save or memory, got {command!r}")
+            sys.exit(f"expected run, save, memory or idle, got {command!r}")
         print(answer, flush=True)

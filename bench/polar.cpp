@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// The subgradient of the nuclear norm at the selected entries, U_r V_rᵀ at M, against singular value decompositions.
+#include <sara/regularize/nuclear_norm.hpp>
+
+#include <memory>
+
+#include "harness/case.hpp"
+#include "harness/inputs.hpp"
+#include "peers/svd.hpp"
+
+namespace {
+
+struct work {
+  sara::host backend;
+  bench::default_store store;
+  std::vector<float> values = bench::uniform("values", store.count());
+  std::vector<float> gradient = std::vector<float>(values.size());
+  double loss = 0;
+
+  work(std::int64_t rows, std::int64_t cols, double density, int threads)
+      : backend{threads}, store{bench::random_store(backend, {rows, cols}, density)} {}
+
+  void add() { sara::nuclear_norm{.weight = 1}.add(backend, store.ref(), values.data(), gradient.data(), &loss); }
+};
+
+bench::trial prepare(std::int64_t rows, std::int64_t cols, double density, int threads, bool with_eigen) {
+  auto const w = std::make_shared<work>(rows, cols, density, threads);
+  auto const difference = [w](bench::dense_polar const& peer) {
+    return bench::relative_difference(w->gradient, peer.result());
+  };
+  bench::trial t;
+  t.tolerance = 1e-3;  // both sides are float32
+  t.sara = {"sara", bench::timed([w] { w->add(); }), w->store.bytes() + 8 * w->store.count()};
+  auto const lapack = std::make_shared<bench::dense_polar>(rows, cols, bench::as_index(w->backend, w->store));
+  t.peers.push_back({"LAPACK sgesdd (OpenBLAS)", bench::timed([=] { lapack->by_lapack(w->values.data(), threads); }),
+                     lapack->bytes(), [=] { return difference(*lapack); }});
+  if (with_eigen) {
+    auto const eigen = std::make_shared<bench::dense_polar>(rows, cols, bench::as_index(w->backend, w->store));
+    t.peers.push_back({"Eigen BDCSVD", bench::timed([=] { eigen->by_eigen(w->values.data(), threads); }),
+                       eigen->bytes(), [=] { return difference(*eigen); }});
+  }
+  t.bytes = 12 * static_cast<double>(w->store.count());
+  return t;
+}
+
+std::vector<bench::benchmark> list() {
+  std::vector<bench::benchmark> all;
+  for (auto const& [rows, cols] : {std::pair{320, 320}, {640, 640}, {1280, 1280}, {1280, 5120}})
+    for (double const density : {0.023, 0.058, 0.2}) {
+      if (rows == 1280 && density != 0.058) continue;  // a decomposition takes seconds, whatever the density
+      bool const with_eigen = cols < 5120;
+      all.push_back(
+          {.name = "U V^T at M",
+           .shape = bench::by(rows, cols),
+           .density = density,
+           .starred = rows == 320 && density == 0.058,
+           .prepare = [=, m = rows, n = cols](int threads) { return prepare(m, n, density, threads, with_eigen); }});
+    }
+  return all;
+}
+
+bench::family const family{"6 polar", list};
+
+}  // namespace
