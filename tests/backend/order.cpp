@@ -52,6 +52,39 @@ TEST_CASE("keys of random bit patterns have their order, and come back") {
   CHECK(wrong == 0);
 }
 
+TEST_CASE_TEMPLATE("a score is below a key as its own key is", V, float, double) {
+  using limits = std::numeric_limits<V>;
+  using wide = std::numeric_limits<double>;
+  std::vector<V> scores{-limits::infinity(),
+                        limits::lowest(),
+                        -1,
+                        -limits::denorm_min(),
+                        -0.0,
+                        0.0,
+                        limits::denorm_min(),
+                        1,
+                        limits::max(),
+                        limits::infinity(),
+                        limits::quiet_NaN()};
+  std::vector<std::uint64_t> bounds{0, 1, never_key - 1, never_key, order_key(wide::lowest()), order_key(wide::max())};
+  sara::test::sequence numbers{"below"};
+  for (int i = 0; i < 300; ++i) scores.push_back(static_cast<V>(numbers.real()));
+  for (auto const s : scores)
+    for (auto const near : {-1, 0, 1}) bounds.push_back(order_key(s) + static_cast<std::uint64_t>(near));
+  std::int64_t wrong = 0;
+  for (auto const bound : bounds) {
+    sara::below_key<V> const is_below{bound};
+    for (auto const s : scores) wrong += is_below(s) != (s == s && order_key(s) < bound);
+  }
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("a whole number is below a key") {
+  for (std::uint64_t const bound : {std::uint64_t{0}, std::uint64_t{5}, never_key})
+    for (std::uint64_t const score : {std::uint64_t{0}, std::uint64_t{4}, std::uint64_t{5}, never_key - 1, never_key})
+      CHECK(sara::below_key<std::uint64_t>{bound}(score) == (score < bound));
+}
+
 TEST_CASE("the zeros are one score") {
   CHECK(order_key(-0.0) == order_key(0.0));
   CHECK(score_of_key(order_key(-0.0)) == 0.0);

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include <sara/backend/host/order_statistic.hpp>
 #include <sara/backend/host/selection.hpp>
 #include <sara/select/concept.hpp>
 #include <sara/tensor/vector.hpp>
@@ -159,6 +160,81 @@ TEST_CASE("several tensors of several types are one pool") {
                    {sara::const_tensor_view{c.data(), {30, 100}, {1, 30}}, {}},
                    {sara::view(d), {}},
                    {sara::view(e), {}}});
+}
+
+TEST_CASE("of many entries the cut is found by a bracket, or by radix where that misses") {
+  constexpr std::int64_t n = 400'000;  // more than are simply collected
+  sara::thread_pool pool{2};
+  auto const check = [&](weights const& tensors) {
+    for (std::int64_t const rank : {std::int64_t{1}, n / 170, n / 17, n / 2, n - 1, n})
+      CHECK(disagreement(pool, tensors, rank) == "");
+  };
+  SUBCASE("random, in two tensors") {
+    auto const a = sara::test::uniform<float>("many", n / 2, 0.1);
+    auto const b = sara::test::uniform<double>("more", n / 2, 0.2);
+    check({{sara::view(a), {}}, {sara::view(b), {}}});
+  }
+  SUBCASE("ties everywhere") {
+    auto const w = sara::test::uniform<sara::bfloat16>("tied", n, 0.1);
+    check({{sara::view(w), {}}});
+  }
+  SUBCASE("all equal") {
+    std::vector<float> const w(n, 0.5f);
+    check({{sara::view(w), {}}});
+  }
+  SUBCASE("two values, so that half of all is at each end of the bracket") {
+    std::vector<float> w(n, 0.5f);
+    for (std::size_t i = 0; i < w.size(); i += 2) w[i] = -0.25f;
+    check({{sara::view(w), {}}});
+  }
+  SUBCASE("sorted") {
+    std::vector<float> w(n);
+    for (std::size_t i = 0; i < w.size(); ++i) w[i] = static_cast<float>(i);
+    check({{sara::view(w), {}}});
+  }
+  SUBCASE("mostly not finite") {
+    auto const w = not_finite_laden(n);
+    check({{sara::view(w), {}}});
+  }
+}
+
+TEST_CASE("a bracket knows whether the cut is in it") {
+  auto const w = sara::test::uniform<float>("bracket", 200'000);
+  std::vector<scored_tensor<magnitude>> const tensors{{sara::view(w), {}}};
+  std::span const scored{tensors};
+  auto const sorted = [&] {
+    auto keys = keys_of(tensors);
+    std::sort(keys.begin(), keys.end());
+    return keys;
+  }();
+  sara::thread_pool pool{2};
+  sara::detail::key_bracket const middle{sorted[1000], sorted[1500]};
+  for (std::int64_t const rank : {1, 1000, 1001, 1200, 1500, 1501, 1502, 5000, 200'000}) {
+    auto const cut = sara::detail::cut_within(pool, scored, rank, middle);
+    auto const expected = oracle(sorted, rank);
+    CAPTURE(rank);
+    CHECK(cut.has_value() == (expected.bound >= middle.lowest && expected.bound <= middle.highest));
+    if (cut) CHECK((cut->bound == expected.bound && cut->ties == expected.ties));
+  }
+}
+
+TEST_CASE("a bracket with too much inside is given up") {
+  auto const w = sara::test::uniform<float>("wide", 3'000'000);
+  std::vector<scored_tensor<magnitude>> const tensors{{sara::view(w), {}}};
+  sara::thread_pool pool{2};
+  CHECK_FALSE(sara::detail::cut_within(pool, std::span{tensors}, 1'000'000, {}).has_value());
+}
+
+TEST_CASE("radix selection finds the same cut as the bracket") {
+  auto const w = sara::test::uniform<sara::float16>("radix", 300'000, 0.1);
+  std::vector<scored_tensor<magnitude>> const tensors{{sara::view(w), {}}};
+  auto const keys = keys_of(tensors);
+  sara::thread_pool pool{2};
+  for (std::int64_t const rank : {1, 17'000, 250'000, 300'000}) {
+    auto const cut = sara::detail::radix_order_statistic(pool, std::span{tensors}, rank);
+    auto const expected = oracle(keys, rank);
+    CHECK((cut.bound == expected.bound && cut.ties == expected.ties));
+  }
 }
 
 TEST_CASE("a range boundary falls anywhere among the ties") {

@@ -11,6 +11,7 @@
 
 #include <sara/backend/concept.hpp>
 #include <sara/backend/host/convolution.hpp>
+#include <sara/backend/host/order_statistic.hpp>
 #include <sara/backend/host/polar.hpp>
 #include <sara/backend/host/product.hpp>
 #include <sara/backend/host/sampling_plan.hpp>

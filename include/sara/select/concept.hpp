@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cmath>
 #include <concepts>
 #include <cstdint>
 #include <optional>
@@ -46,16 +47,16 @@ concept ThresholdSelector = std::copy_constructible<S> && requires(S const s, co
 /// |w|. SaRA, eq. 1.
 struct magnitude {
   template <Real R>
-  [[nodiscard]] SARA_HOST_DEVICE double operator()(R w, std::int64_t) const {
-    return static_cast<double>(w < 0 ? -w : w);
+  [[nodiscard]] SARA_HOST_DEVICE R operator()(R w, std::int64_t) const {
+    return std::abs(w);
   }
 };
 
 /// -|w|: the largest first.
 struct negative_magnitude {
   template <Real R>
-  [[nodiscard]] SARA_HOST_DEVICE double operator()(R w, std::int64_t) const {
-    return static_cast<double>(w > 0 ? -w : w);
+  [[nodiscard]] SARA_HOST_DEVICE R operator()(R w, std::int64_t) const {
+    return -std::abs(w);
   }
 };
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <bit>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 
@@ -19,11 +20,35 @@ inline constexpr std::int64_t selection_range = 1 << 16;
 /// Entries that are looked at together, several times if need be: they fit the first-level cache.
 inline constexpr std::int64_t selection_block = 1 << 11;
 
-inline constexpr std::int64_t word_entries = 64;
-inline constexpr std::int64_t words_of_block = selection_block / word_entries;
+inline constexpr std::size_t word_entries = 64;
 
 /// A bit for each entry of a block, that of entry i in word i / 64.
-using block_mask = std::array<std::uint64_t, words_of_block>;
+using block_mask = std::array<std::uint64_t, selection_block / word_entries>;
+
+[[nodiscard]] inline std::int64_t count_of(block_mask const& mask) {
+  std::int64_t n = 0;
+  for (auto const word : mask) n += std::popcount(word);
+  return n;
+}
+
+/// Appends the numbers of a word's set bits, from `first` on, to a buffer with room for 64. Eight at a time without
+/// asking how many there are: a branch for each bit costs more than bits that are overwritten.
+inline std::int64_t* list_set(std::uint64_t word, std::int64_t first, std::int64_t* to) {
+  auto const n = std::popcount(word);
+  for (int listed = 0; listed < n; listed += 8)
+    for (int i = 0; i < 8; ++i) {
+      to[listed + i] = first + std::countr_zero(word);
+      word &= word - 1;
+    }
+  return to + n;
+}
+
+/// The same for a block; room for selection_block + 64.
+inline std::int64_t* list_set(block_mask const& mask, std::int64_t first, std::int64_t* to) {
+  for (std::size_t i = 0; i < mask.size(); ++i)
+    to = list_set(mask[i], first + static_cast<std::int64_t>(i * word_entries), to);
+  return to;
+}
 
 [[nodiscard]] constexpr std::int64_t ranges_of(std::int64_t count, std::int64_t range) {
   return (count + range - 1) / range;
@@ -73,22 +98,27 @@ class entry_block {
     return nullptr;
   }
 
-  /// Written for the compiler to vectorise: no branches, a fixed number of entries, no shift by a lane's own number.
+  /// Answers as bytes first, in a loop that compilers vectorise whatever the score, then eight bytes to eight bits.
   template <class Found>
   [[nodiscard]] block_mask mask_of(Found const& found) const {
-    auto const bits_of = [&](std::int64_t from, std::int64_t n) {
-      std::uint32_t bits = 0;
-      for (std::int64_t i = 0; i < n; ++i) bits |= (0 - std::uint32_t{found(at_[from + i], first_ + from + i)}) & lane_bits[static_cast<std::size_t>(i)];
-      return bits;
-    };
-    block_mask mask{};
-    std::int64_t i = 0;
-    for (; i + word_entries <= count_; i += word_entries)
-      mask[static_cast<std::size_t>(i / word_entries)] = bits_of(i, 32) | std::uint64_t{bits_of(i + 32, 32)} << 32;
-    if (i < count_)
-      mask[static_cast<std::size_t>(i / word_entries)] =
-          bits_of(i, std::min<std::int64_t>(count_ - i, 32)) |
-          std::uint64_t{bits_of(i + 32, std::max<std::int64_t>(count_ - i - 32, 0))} << 32;
+    std::array<std::uint8_t, selection_block> answers;
+    if (count_ == selection_block) {  // a number of steps that the compiler knows
+      for (std::int64_t i = 0; i < selection_block; ++i)
+        answers[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(found(at_[i], first_ + i));
+    } else {
+      answers.fill(0);
+      for (std::int64_t i = 0; i < count_; ++i)
+        answers[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(found(at_[i], first_ + i));
+    }
+    block_mask mask;
+    for (std::size_t word = 0; word < mask.size(); ++word) {
+      mask[word] = 0;
+      for (std::size_t byte = 0; byte < 8; ++byte) {
+        std::uint64_t eight;  // each 0 or 1; the product gathers them in its upper byte
+        std::memcpy(&eight, &answers[word * word_entries + byte * 8], sizeof eight);
+        mask[word] |= eight * 0x0102040810204080u >> 56 << byte * 8;
+      }
+    }
     return mask;
   }
 
@@ -96,16 +126,9 @@ class entry_block {
     using bits = std::conditional_t<sizeof(real) == 4, std::int32_t, std::int64_t>;
     constexpr auto infinity = std::bit_cast<bits>(std::numeric_limits<real>::infinity());
     bits n = 0;
-    for (std::int64_t i = 0; i < count; ++i)
-      n += (std::bit_cast<bits>(at[i]) & infinity) == infinity;
+    for (std::int64_t i = 0; i < count; ++i) n += (std::bit_cast<bits>(at[i]) & infinity) == infinity;
     return n;
   }
-
-  static constexpr auto lane_bits = [] {
-    std::array<std::uint32_t, 32> bits{};
-    for (std::size_t i = 0; i < 32; ++i) bits[i] = std::uint32_t{1} << i;
-    return bits;
-  }();
 
   std::int64_t first_ = 0;
   std::int64_t count_ = 0;
