@@ -64,6 +64,8 @@ class entry_block {
   void read(entries<T const> const& weights, std::int64_t first) {
     first_ = first;
     count_ = std::min(selection_block, weights.count - first);
+    bool const has_next = weights.dense && weights.count - first >= 2 * selection_block;
+    ahead_ = has_next ? reinterpret_cast<char const*>(weights.data + first + selection_block) : nullptr;
     at_ = in_place(weights);
     if (at_ == nullptr) {
       at_ = widened_.data();
@@ -112,6 +114,9 @@ class entry_block {
     }
     block_mask mask;
     for (std::size_t word = 0; word < mask.size(); ++word) {
+      if (ahead_ != nullptr)
+        for (std::size_t byte = 0; byte < word_entries * sizeof(T); byte += 64)
+          __builtin_prefetch(ahead_ + word * word_entries * sizeof(T) + byte);
       mask[word] = 0;
       for (std::size_t byte = 0; byte < 8; ++byte) {
         std::uint64_t eight;  // each 0 or 1; the product gathers them in its upper byte
@@ -133,6 +138,7 @@ class entry_block {
   std::int64_t first_ = 0;
   std::int64_t count_ = 0;
   std::int64_t not_finite_ = 0;
+  char const* ahead_ = nullptr;  // the next block, to be fetched while this one is looked at
   real const* at_ = nullptr;
   std::array<real, selection_block> widened_;
 };
