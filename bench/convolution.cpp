@@ -45,7 +45,7 @@ bench::trial prepare(convolution_size const& size, double density, int threads) 
   auto const pixels = static_cast<double>(size.batch * size.side * size.side);
   bench::trial t;
   t.sara = {"sara", bench::timed([w] { w->accumulate(); }), w->store.bytes() + w->plan.bytes() + 4 * w->store.count()};
-  t.peers.push_back({"oneDNN blocked + gather", bench::timed([=] { peer->run(threads); }), peer->bytes(),
+  t.peers.push_back({"oneDNN blocked + gather", bench::timed([=] { peer->run(); }), peer->bytes(),
                      [=] { return bench::relative_difference(w->gradient, peer->gradient()); }});
   t.flops = 2 * count * pixels;
   t.bytes = 4 * pixels * static_cast<double>(size.out + size.in) + 12 * count;

@@ -4,6 +4,7 @@
 #include <sara/tensor/traits.hpp>
 
 #include <memory>
+#include <type_traits>
 
 #include "harness/case.hpp"
 #include "harness/inputs.hpp"
@@ -17,11 +18,12 @@ struct layer {
 };
 
 /// What one measurement works on.
+template <class T>
 struct work {
   layer size;
   sara::host backend;
-  std::vector<float> dy = bench::uniform("dy", size.batch* size.out);
-  std::vector<float> x = bench::uniform("x", size.batch* size.in);
+  std::vector<T> dy = bench::uniform<T>("dy", size.batch* size.out);
+  std::vector<T> x = bench::uniform<T>("x", size.batch* size.in);
   bench::default_store store;
   sara::host::sampling_plan plan = backend.plan_sampling(store.ref());
   std::vector<float> gradient;
@@ -38,40 +40,44 @@ struct work {
   }
 };
 
-template <class Peer>
-bench::contender dense_peer(char const* name, std::shared_ptr<work> const& w, int threads) {
+template <class Peer, class T>
+bench::contender dense_peer(char const* name, std::shared_ptr<work<T>> const& w, int threads) {
   auto const peer =
-      std::make_shared<Peer>(w->size.batch, w->size.out, w->size.in, bench::as_index(w->backend, w->store));
-  return {name, bench::timed([=] { peer->run(w->dy.data(), w->x.data(), threads); }), peer->bytes(),
+      std::make_shared<Peer>(w->size.batch, w->size.out, w->size.in, bench::as_index(w->backend, w->store), threads);
+  return {name, bench::timed([=] { peer->run(w->dy.data(), w->x.data()); }), peer->bytes(),
           [=] { return bench::relative_difference(w->gradient, peer->gradient()); }};
 }
 
+template <class T>
 bench::trial prepare(layer size, double density, int threads) {
-  auto const w = std::make_shared<work>(size, density, threads);
+  auto const w = std::make_shared<work<T>>(size, density, threads);
   auto const count = static_cast<double>(w->store.count());
   bench::trial t;
   t.sara = {"sara", bench::timed([w] { w->accumulate(); }), w->store.bytes() + w->plan.bytes() + 4 * w->store.count()};
-  t.peers.push_back(dense_peer<bench::openblas_linear>("OpenBLAS + gather", w, threads));
-  t.peers.push_back(dense_peer<bench::onednn_linear>("oneDNN + gather", w, threads));
+  if constexpr (std::is_same_v<T, float>)
+    t.peers.push_back(dense_peer<bench::openblas_linear>("OpenBLAS + gather", w, threads));
+  t.peers.push_back(dense_peer<bench::onednn_linear<T>>("oneDNN + gather", w, threads));
   t.flops = 2 * count * static_cast<double>(size.batch);
-  t.bytes = 4 * static_cast<double>(size.batch * (size.out + size.in)) + 12 * count;
+  t.bytes = sizeof(T) * static_cast<double>(size.batch * (size.out + size.in)) + 12 * count;
   return t;
 }
 
+template <class T = float>
 bench::benchmark sampled(std::string name, layer size, double density, bool starred, std::vector<int> threads = {1}) {
   return {.name = std::move(name),
           .shape = bench::by(size.out, size.in) + " B" + std::to_string(size.batch),
           .density = density,
+          .dtype = std::is_same_v<T, float> ? "float32" : "bfloat16",
           .starred = starred,
           .threads = std::move(threads),
-          .prepare = [=](int n) { return prepare(size, density, n); }};
+          .prepare = [=](int n) { return prepare<T>(size, density, n); }};
 }
 
 /// The plan alone, made once a selection: against the product that it serves.
 bench::benchmark plan(layer size, double density) {
   return {
       .name = "linear plan", .shape = bench::by(size.out, size.in), .density = density, .prepare = [=](int threads) {
-        auto const w = std::make_shared<work>(size, density, threads);
+        auto const w = std::make_shared<work<float>>(size, density, threads);
         bench::trial t;
         t.sara = {"sara", bench::timed([w] { w->plan = w->backend.plan_sampling(w->store.ref()); })};
         t.peers.push_back({"one sampled product", bench::timed([w] { w->accumulate(); }), w->store.bytes()});
@@ -90,6 +96,8 @@ std::vector<bench::benchmark> list() {
         for (double const density : {0.4, 0.5, 0.55, 0.6, 0.7, 1.0})
           all.push_back(sampled("linear", {out, in, batch}, density, out == 1280 && in == 1280 && density == 0.6));
     }
+  for (double const density : bench::densities)
+    all.push_back(sampled<sara::bfloat16>("linear", {1280, 1280, 1024}, density, false));
   for (double const density : bench::densities) all.push_back(plan({1280, 1280, 1024}, density));
   for (std::int64_t const side : {80, 160, 320, 640, 1280, 2560})
     all.push_back(sampled("growth linear", {side, side, 1024}, 0.058, false, {1, 2}));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
 
+#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
@@ -54,6 +55,7 @@ bool run(settings const& how) {
   std::vector<bench::result> rows;
   bench::table table{std::cout};
   bool agreed = true;
+  auto const begin = std::chrono::steady_clock::now();
   for (auto const& b : bench::all_benchmarks()) {
     if (!wanted(b, how)) continue;
     if (how.list) {
@@ -74,6 +76,10 @@ bool run(settings const& how) {
         agreed = false;
         std::fprintf(stderr, "bench: %s\n", error.what());
       }
+  }
+  if (!how.list) {
+    auto const seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    std::printf("%zu rows in %.0f s\n", rows.size(), seconds);
   }
   if (!how.json.empty()) bench::write_json(how.json, rows);
   if (!how.markdown.empty()) bench::write_markdown(how.markdown, rows);

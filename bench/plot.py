@@ -11,7 +11,7 @@ import re
 import matplotlib
 
 matplotlib.use("svg")
-import matplotlib.pyplot as pyplot  # noqa: E402  after the choice of what draws
+from matplotlib import pyplot, ticker  # noqa: E402  after the choice of what draws
 
 pyplot.rcParams.update({"svg.hashsalt": "sara", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3,
                         "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False})
@@ -34,24 +34,33 @@ def save(figure, folder, name):
     print(file)
 
 
+def plain_numbers(axis):
+    """1, 2, 5, 10 … on a logarithmic axis."""
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(ticker.NullFormatter())
+
+
 def ratio_over_density(rows, folder):
-    """How many times faster than dense and gather; 1 is where dense wins."""
+    """How many times faster than the fastest dense way with a gather; below 1 the dense way wins."""
     rows = [r for r in rows if re.match(r"linear$|convolution", r["case"]) and r["threads"] == 1]
     for (name,), some in grouped(rows, "case"):
-        figure, axes = pyplot.subplots(figsize=(6, 4))
-        for (shape, peer), line in grouped(some, "shape", "peer"):
-            line = sorted(line, key=lambda r: r["density"])
-            if len(line) > 1:
-                axes.plot([100 * r["density"] for r in line], [r["ratio"] for r in line], marker="o", markersize=3,
-                          linestyle="-" if peer.startswith(("OpenBLAS", "oneDNN blocked")) else ":",
-                          label=f"{shape}, {peer}")
-        if not axes.lines:
-            pyplot.close(figure)
-            continue
+        figure, axes = pyplot.subplots(figsize=(6.5, 4.2))
+        styles = collections.defaultdict(lambda: ("-", ":", "--", "-.")[len(styles) % 4])
+        colours = collections.defaultdict(lambda: f"C{len(colours)}")
+        for (shape, dtype), line in grouped(some, "shape", "dtype"):
+            fastest = {density: min(r["ratio"] for r in same) for (density,), same in grouped(line, "density")}
+            densities = sorted(fastest)
+            size, batch = shape.rsplit(" ", 1)
+            axes.plot([100 * d for d in densities], [fastest[d] for d in densities], marker="o", markersize=3,
+                      color=colours[size, dtype], linestyle=styles[batch],
+                      label=shape.replace(" B", ", batch ") + ("" if dtype == "float32" else ", " + dtype))
         axes.axhline(1, color="black", linewidth=0.8)
         axes.set(xscale="log", yscale="log", xlabel="selected weights, %", ylabel="times faster than the dense way",
                  title=f"{name}: gradient at the selected weights")
-        axes.legend(fontsize=5 if len(axes.lines) > 8 else 7, ncol=2)
+        plain_numbers(axes.xaxis)
+        plain_numbers(axes.yaxis)
+        axes.legend(fontsize=6)
         save(figure, folder, "ratio-" + re.sub(r"\W+", "-", name))
 
 
@@ -68,7 +77,8 @@ def size_of(shape):
 
 def time_over_size(rows, folder):
     """On log axes a kernel whose time per useful operation stays flat is parallel to the diagonal."""
-    rows = [r for r in rows if r["case"].startswith("growth ")]
+    rows = [r for r in rows if r["case"].startswith("growth ") or
+            r["case"] == "U V^T at M" and r["density"] == 0.058]
     for (name,), some in grouped(rows, "case"):
         figure, (time, each) = pyplot.subplots(1, 2, figsize=(9, 3.6))
         for (threads,), line in grouped(some, "threads"):

@@ -2,6 +2,7 @@
 // The subgradient of the nuclear norm at the selected entries, U_r V_rᵀ at M, against singular value decompositions.
 #include <sara/regularize/nuclear_norm.hpp>
 
+#include <algorithm>
 #include <memory>
 
 #include "harness/case.hpp"
@@ -39,6 +40,8 @@ bench::trial prepare(std::int64_t rows, std::int64_t cols, double density, int t
     t.peers.push_back({"Eigen BDCSVD", bench::timed([=] { eigen->by_eigen(w->values.data(), threads); }),
                        eigen->bytes(), [=] { return difference(*eigen); }});
   }
+  // U and V once they are there: the entries at M of their product
+  t.flops = 2 * static_cast<double>(w->store.count()) * static_cast<double>(std::min(rows, cols));
   t.bytes = 12 * static_cast<double>(w->store.count());
   return t;
 }

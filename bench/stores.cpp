@@ -7,6 +7,7 @@
 #include <sara/store/row_index.hpp>
 #include <sara/tensor/traits.hpp>
 
+#include <algorithm>
 #include <memory>
 
 #include "harness/case.hpp"
@@ -82,8 +83,10 @@ bench::trial prepare(direction way, std::int64_t size, double density, int threa
     if (with_peer) t.peers.push_back(w->pytorch_scatter(threads));
     t.sara = {"sara", bench::timed([w] { w->scatter(); }), w->store.bytes()};
   }
-  t.limit = bench::one_read(w->backend, std::span<float const>{w->weights});
-  t.bytes = static_cast<double>(w->store.bytes() + 8 * w->store.count());
+  t.peers.push_back(bench::one_read(w->backend, std::span<float const>{w->weights}));
+  // The lines of memory that hold selected weights, written back after a scatter; positions and values.
+  auto const lines = std::min(4 * std::ssize(w->weights), 64 * w->store.count());
+  t.bytes = static_cast<double>((way == direction::scatter ? 2 : 1) * lines + w->store.bytes() + 4 * w->store.count());
   return t;
 }
 

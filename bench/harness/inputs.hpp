@@ -23,7 +23,7 @@ template <class T = float>
   std::vector<T> out(static_cast<std::size_t>(n));
   for (std::size_t i = 0; i < out.size(); ++i) {
     auto const bits = static_cast<std::int64_t>(sara::counter_bits(1, stream, i) >> 40);  // 24 of them: exact in float
-    out[i] = static_cast<T>(static_cast<float>(bits) * 0x1p-23F - 1.0F);
+    out[i] = sara::narrow<T>(static_cast<float>(bits) * 0x1p-23F - 1.0F);
   }
   return out;
 }

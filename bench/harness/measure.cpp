@@ -17,8 +17,9 @@ namespace {
 
 constexpr double shortest_turn = 1e-3;
 constexpr int most_rounds = 101;
-/// Idle threads of OpenMP and OpenBLAS look for work this long before they sleep; they must not disturb the next one.
-constexpr std::chrono::milliseconds until_threads_sleep{5};
+/// Idle threads of OpenMP and OpenBLAS look for work for some 20 ms before they sleep; by then they must not disturb
+/// the next contender.
+constexpr std::chrono::milliseconds until_threads_sleep{30};
 
 double median(std::vector<double> values) {
   auto const middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -18,24 +19,32 @@ inline dnnl::engine const& onednn_engine() {
 }
 
 /// The dense weight gradient dYᵀX by oneDNN's matmul, then the wanted entries of it.
+/// @tparam T  of dY and X, float or sara::bfloat16; sums are float32
+template <class T>
 class onednn_linear {
   using tag = dnnl::memory::format_tag;
   static constexpr auto f32 = dnnl::memory::data_type::f32;
+  static constexpr auto type = std::is_same_v<T, float> ? f32 : dnnl::memory::data_type::bf16;
 
  public:
-  onednn_linear(std::int64_t batch, std::int64_t out, std::int64_t in, std::vector<std::int32_t> index)
-      : index_{std::move(index)}, dense_(static_cast<std::size_t>(out * in)), gradient_(index_.size()) {
-    dnnl::memory::desc const dy{{out, batch}, f32, tag::ba}, x{{batch, in}, f32, tag::ab}, dw{{out, in}, f32, tag::ab};
+  onednn_linear(std::int64_t batch, std::int64_t out, std::int64_t in, std::vector<std::int32_t> index, int threads)
+      : threads_{threads},
+        index_{std::move(index)},
+        dense_(static_cast<std::size_t>(out * in)),
+        gradient_(index_.size()) {
+    omp_set_num_threads(threads);  // a primitive is made for as many
+    dnnl::memory::desc const dy{{out, batch}, type, tag::ba}, x{{batch, in}, type, tag::ab},
+        dw{{out, in}, f32, tag::ab};
     product_ = dnnl::matmul{{dnnl::matmul::desc{dy, x, dw}, onednn_engine()}};
     dy_ = {dy, onednn_engine(), nullptr};
     x_ = {x, onednn_engine(), nullptr};
     dw_ = {dw, onednn_engine(), dense_.data()};
   }
 
-  void run(float const* dy, float const* x, int threads) {
-    omp_set_num_threads(threads);
-    dy_.set_data_handle(const_cast<float*>(dy));
-    x_.set_data_handle(const_cast<float*>(x));
+  void run(T const* dy, T const* x) {
+    omp_set_num_threads(threads_);
+    dy_.set_data_handle(const_cast<T*>(dy));
+    x_.set_data_handle(const_cast<T*>(x));
     product_.execute(stream_, {{DNNL_ARG_SRC, dy_}, {DNNL_ARG_WEIGHTS, x_}, {DNNL_ARG_DST, dw_}});
     stream_.wait();
     for (std::size_t j = 0; j < index_.size(); ++j) gradient_[j] = dense_[static_cast<std::size_t>(index_[j])];
@@ -47,6 +56,7 @@ class onednn_linear {
   }
 
  private:
+  int threads_;
   dnnl::stream stream_{onednn_engine()};
   std::vector<std::int32_t> index_;
   std::vector<float> dense_;
@@ -72,8 +82,8 @@ class onednn_convolution {
   /// @param index  positions in the weight [out, in, kernel, kernel]
   onednn_convolution(convolution_size const& s, float const* dy, float const* x, std::vector<std::int32_t> const& index,
                      int threads)
-      : index_(index.size()), gradient_(index.size()) {
-    omp_set_num_threads(threads);  // the layout may depend on it
+      : threads_{threads}, index_(index.size()), gradient_(index.size()) {
+    omp_set_num_threads(threads);  // a primitive is made for as many, its layouts too
     dnnl::memory::dims const x_dims{s.batch, s.in, s.side, s.side}, dy_dims{s.batch, s.out, s.side, s.side},
         w_dims{s.out, s.in, s.kernel, s.kernel}, one{1, 1}, pad{s.padding(), s.padding()};
     auto const any = [](dnnl::memory::dims const& dims) { return dnnl::memory::desc{dims, f32, tag::any}; };
@@ -101,8 +111,8 @@ class onednn_convolution {
                    [&](std::int32_t i) { return place[static_cast<std::size_t>(i)]; });
   }
 
-  void run(int threads) {
-    omp_set_num_threads(threads);
+  void run() {
+    omp_set_num_threads(threads_);
     backward_.execute(stream_, {{DNNL_ARG_SRC, x_}, {DNNL_ARG_DIFF_DST, dy_}, {DNNL_ARG_DIFF_WEIGHTS, dw_}});
     stream_.wait();
     for (std::size_t j = 0; j < index_.size(); ++j) gradient_[j] = dense_[index_[j]];
@@ -122,6 +132,7 @@ class onednn_convolution {
     return result;
   }
 
+  int threads_;
   dnnl::stream stream_{onednn_engine()};
   std::vector<std::int32_t> index_;
   std::vector<float> gradient_;
