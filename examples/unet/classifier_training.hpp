@@ -1,132 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <sara/io/safetensors.hpp>
-#include <sara/schedule/rates.hpp>
-#include <sara/update/adamw.hpp>
-
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
-#include <memory>
-#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "classifier.hpp"
+#include "dataset.hpp"
 
 namespace unet {
 
-/// Writes a classifier as float16 safetensors; the names of styles and classes are in the metadata.
-/// @throws  sara::file_error if the file cannot be written
-inline void save_classifier(std::filesystem::path const& file, classifier<float> const& from) {
-  sara::safetensors_writer out;
-  for (auto const* p : from.parameters()) {
-    std::vector<sara::float16> const half(p->values.begin(), p->values.end());
-    out.add<sara::float16>(p->name, half, p->shape);
-  }
-  out.set_metadata("styles", nlohmann::json(from.styles()).dump());
-  out.set_metadata("classes", nlohmann::json(from.classes()).dump());
-  out.write(file);
-}
-
-/// Reads what `save_classifier` wrote.
-/// @param pool  must outlive the classifier
-/// @throws  sara::file_error if the file is missing, damaged, or not a classifier
-[[nodiscard]] inline std::unique_ptr<classifier<float>> load_classifier(std::filesystem::path const& file,
-                                                                        sara::thread_pool& pool) {
-  auto const in = sara::safetensors::load(file);
-  std::vector<std::string> styles, classes;
-  try {
-    nlohmann::json::parse(in.metadata("styles")).get_to(styles);
-    nlohmann::json::parse(in.metadata("classes")).get_to(classes);
-  } catch (nlohmann::json::exception const& error) {
-    throw sara::file_error(file.string() + ": expected the names of styles and classes, got " + error.what());
-  }
-  auto result = std::make_unique<classifier<float>>(pool, std::move(styles), std::move(classes));
-  for (auto* p : result->parameters()) {
-    auto const half = in.read<sara::float16>(p->name, static_cast<std::int64_t>(p->values.size()));
-    std::transform(half.begin(), half.end(), p->values.begin(), [](auto x) { return static_cast<float>(x); });
-  }
-  return result;
-}
-
-/// A gradient sink that moves each parameter as soon as its gradient is known, so that no gradient outlives its layer.
-/// For networks whose backward pass no longer needs a weight once it has handed over the gradient.
-class immediate_adamw {
- public:
-  /// @param decay  of weights with more than one dimension; biases and norms never decay
-  immediate_adamw(classifier<float>& of, double decay)
-      : run_{of.pool(), of.memory(), true},
-        parameters_{of.parameters()},
-        matrix_rule_{.beta2 = 0.99, .weight_decay = decay},
-        vector_rule_{.beta2 = 0.99, .weight_decay = 0} {
-    for (auto const* p : parameters_) moments_.emplace_back(2 * p->values.size());
-  }
-
-  /// Sets the number of the coming step, from 1, and its rate.
-  void begin(sara::update_step const& step) {
-    matrix_kernel_ = matrix_rule_.kernel<float>(step);
-    vector_kernel_ = vector_rule_.kernel<float>(step);
-  }
-
-  [[nodiscard]] bool wants(parameter<float> const&) const { return true; }
-  void linear(parameter<float> const& p, matrix_view<float const> dy, matrix_view<float const> x) {
-    gradient_.resize(p.values.size());
-    as_eigen(matrix_view<float>{gradient_.data(), dy.columns, x.columns}).noalias() =
-        as_eigen(dy).transpose() * as_eigen(x);
-    dense(p, gradient_);
-  }
-  void convolution(parameter<float> const& p, strips<float const> dy, strips<float const> x,
-                   convolution_geometry const& geometry) {
-    gradient_.assign(p.values.size(), 0.0F);
-    convolution_weight_gradient<float>(run_, dy, x, geometry, gradient_);
-    dense(p, gradient_);
-  }
-  void dense(parameter<float> const& p, std::span<float const> gradient) {
-    auto const& kernel = p.shape.size() > 1 ? matrix_kernel_ : vector_kernel_;
-    auto& values = parameters_[p.index]->values;
-    float* const moments = moments_[p.index].data();
-    for (std::size_t i = 0; i < values.size(); ++i)
-      kernel(values[i], gradient[i], {moments + i, static_cast<std::int64_t>(values.size())});
-  }
-
- private:
-  context<float> run_;
-  std::span<parameter<float>* const> parameters_;
-  sara::adamw matrix_rule_;
-  sara::adamw vector_rule_;
-  sara::adamw::kernel_type<float> matrix_kernel_{};
-  sara::adamw::kernel_type<float> vector_kernel_{};
-  std::vector<std::vector<float>> moments_;  // of each parameter, first moments then second
-  std::vector<float> gradient_;
-};
-
 /// Copies an image moved by a few pixels, white coming in at the edges, with a little noise: the classifier should
 /// judge what is drawn, not where to the pixel, and should not be fooled by a sampler's last specks.
-inline void augment(std::span<float const, image_size> from, std::span<float, image_size> to, std::uint64_t key) {
-  constexpr int reach = 3;
-  constexpr double most_noise = 0.15;
-  auto const shift = [&](std::uint64_t axis) {
-    return static_cast<int>(random_bits(key, axis) % (2 * reach + 1)) - reach;
-  };
-  int const right = shift(0), down = shift(1);
-  auto const noise = static_cast<float>(most_noise * random_uniform(key, 2));
-  random_normal<float>(random_bits(key, 3), to);
-  for (int c = 0; c < image_channels; ++c)
-    for (int y = 0; y < image_side; ++y)
-      for (int x = 0; x < image_side; ++x) {
-        int const row = y - down, column = x - right;
-        bool const inside = row >= 0 && row < image_side && column >= 0 && column < image_side;
-        auto const value = inside ? from[static_cast<std::size_t>((c * image_side + row) * image_side + column)] : 1.0F;
-        auto& target = to[static_cast<std::size_t>((c * image_side + y) * image_side + x)];
-        target = value + noise * target;
-      }
-}
+void augment(std::span<float const, image_size> from, std::span<float, image_size> to, std::uint64_t key);
 
 /// How often the classifier is right about pictures.
 struct accuracy {
@@ -134,22 +23,8 @@ struct accuracy {
   double category = 0;
 };
 
-[[nodiscard]] inline accuracy measure_accuracy(classifier<float>& judge, dataset const& data,
-                                               std::span<std::size_t const> pictures) {
-  std::vector<float> images;
-  for (std::size_t const i : pictures) images.insert(images.end(), data.image(i).begin(), data.image(i).end());
-  judgement const seen = judge.judge(images);
-  accuracy right;
-  for (std::size_t i = 0; i < pictures.size(); ++i) {
-    Eigen::Index style = 0, category = 0;
-    seen.style.row(static_cast<Eigen::Index>(i)).maxCoeff(&style);
-    seen.category.row(static_cast<Eigen::Index>(i)).maxCoeff(&category);
-    right.style += style == data.style[pictures[i]] ? 1 : 0;
-    right.category += category == data.label[pictures[i]] ? 1 : 0;
-  }
-  auto const count = static_cast<double>(pictures.size());
-  return {right.style / count, right.category / count};
-}
+[[nodiscard]] accuracy measure_accuracy(classifier<float>& judge, dataset const& data,
+                                        std::span<std::size_t const> pictures);
 
 struct classifier_settings {
   std::filesystem::path data;  ///< folder with emoji.json and the sheets
@@ -168,46 +43,6 @@ struct classifier_settings {
 /// Same seed, same bits, for any number of threads.
 /// @return  how often it is right about held-out pictures
 /// @throws  std::runtime_error if there is no sheet
-inline accuracy train_classifier(classifier_settings const& how) {
-  std::vector<std::string> present;
-  for (auto const& style : how.styles)
-    if (std::filesystem::exists(how.data / (style + ".png"))) present.push_back(style);
-  dataset const data = load_sheets(how.data, present);
-  sara::thread_pool pool{how.threads};
-  classifier<float> net{pool, data.styles, data.labels};
-  net.initialise(how.seed);
-  immediate_adamw learner{net, how.decay};
-  sara::cosine_rate const schedule{
-      .rate = how.rate, .steps = how.steps, .warmup = std::min<std::int64_t>(100, how.steps / 10)};
-
-  std::vector<float> images(how.batch * image_size);
-  std::vector<int> style(how.batch), label(how.batch);
-  std::vector<std::size_t> order;
-  double recent = 0;
-  for (std::int64_t step = 0; step < how.steps; ++step) {
-    for (std::size_t i = 0; i < how.batch; ++i) {
-      auto const counter = static_cast<std::uint64_t>(step) * how.batch + i;
-      auto const place = counter % data.train.size();
-      if (place == 0) order = random_permutation(random_bits(how.seed + 1, counter), data.train.size());
-      auto const picture = data.train[order[place]];
-      augment(data.image(picture), std::span<float, image_size>{images.data() + i * image_size, image_size},
-              random_bits(how.seed + 2, counter));
-      style[i] = data.style[picture];
-      label[i] = data.label[picture];
-    }
-    learner.begin({.t = step + 1, .rate = how.rate * schedule.factor(step)});
-    double const loss = static_cast<double>(net.loss(images, style, label, learner));
-    recent = step == 0 ? loss : 0.98 * recent + 0.02 * loss;
-    if ((step + 1) % 100 == 0) {
-      std::printf("step %lld of %lld  loss %.3f\n", static_cast<long long>(step + 1), static_cast<long long>(how.steps),
-                  recent);
-      std::fflush(stdout);
-    }
-  }
-  save_classifier(how.out, net);
-  auto const right = measure_accuracy(net, data, data.held_out);
-  std::printf("held-out pictures: style right %.2f, class right %.2f\n", right.style, right.category);
-  return right;
-}
+accuracy train_classifier(classifier_settings const& how);
 
 }  // namespace unet

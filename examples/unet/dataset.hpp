@@ -242,7 +242,7 @@ struct emoji_index {
     if (value.is_string()) {
       auto const found = std::find(data.labels.begin(), data.labels.end(), value.get<std::string>());
       if (found == data.labels.end())
-        throw std::runtime_error{"expected the name of a class as \"label\", got \"" + value.get<std::string>() + "\""};
+        throw std::runtime_error{R"(expected the name of a class as "label", got ")" + value.get<std::string>() + "\""};
       label = static_cast<int>(found - data.labels.begin());
     } else {
       label = value.get<int>();

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
 
+#include <cstdint>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <memory>
 #include <string>
 
 #include "classifier_training.hpp"
 #include "commands.hpp"
 #include "demo.hpp"
-#include "inspect.hpp"
+#include "diffusion.hpp"
+#include "finetune.hpp"
 #include "pretrain.hpp"
 
 namespace {
@@ -130,22 +133,13 @@ void add_evaluate(CLI::App& program) {
   evaluate.runs([](auto const& how) { unet::run(how); });
 }
 
-struct inspect_command {
-  std::filesystem::path base;
-  std::filesystem::path adapter;
-  std::vector<double> thresholds = {1e-4, 1e-3, 2e-3, 5e-3, 1e-2};
-};
-
 void add_inspect(CLI::App& program) {
-  command<inspect_command> const inspect{program, "inspect", "Count the weights below thresholds, or an adapter's"};
+  command<unet::inspect_command> const inspect{program, "inspect",
+                                               "Count the weights below thresholds, or an adapter's"};
   add_base(*inspect.app, inspect->base);
   inspect.app->add_option("--threshold", inspect->thresholds, "Thresholds")->check(CLI::PositiveNumber);
   inspect.app->add_option("--adapter", inspect->adapter, "Show this adapter instead");
-  inspect.runs([](inspect_command const& how) {
-    if (!how.adapter.empty()) return unet::inspect_adapter(how.adapter);
-    sara::thread_pool pool{1};
-    unet::inspect_weights(*unet::load_checkpoint(how.base, pool).model, how.thresholds);
-  });
+  inspect.runs([](auto const& how) { unet::run(how); });
 }
 
 void add_pretrain(CLI::App& program) {

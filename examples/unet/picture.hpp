@@ -201,7 +201,7 @@ struct panel {
                                                     image_size},
                  zoom);
       if (!face || captions.empty()) continue;
-      float line_top = static_cast<float>(y + cell + 1);
+      auto line_top = static_cast<float>(y + cell + 1);
       for (auto const& line : wrap(*face, captions[static_cast<std::size_t>(i)], text_size, cell + gap - 4.0F, 2)) {
         float const indent = (static_cast<float>(cell) - face->width(line, text_size)) / 2;
         face->draw(result, static_cast<float>(x) + indent, line_top, line, text_size, 60);

@@ -62,7 +62,7 @@ class vocabulary {
       for (auto& word : distinct(split_words(text))) ++counts[std::move(word)];
     std::vector<std::pair<std::string, int>> kept;
     for (auto const& entry : counts)
-      if (entry.second >= minimum_count) kept.push_back(entry);
+      if (entry.second >= minimum_count) kept.emplace_back(entry);
     std::stable_sort(kept.begin(), kept.end(), [](auto const& a, auto const& b) { return a.second > b.second; });
     if (kept.size() > limit) kept.resize(limit);
     std::vector<std::string> words;

@@ -106,7 +106,10 @@ class attention {
     return result;
   }
 
-  [[nodiscard]] Real factor() const { return 1 / std::sqrt(static_cast<Real>(channels_ / heads)); }
+  [[nodiscard]] Real factor() const {
+    auto const depth = channels_ / heads;
+    return 1 / std::sqrt(static_cast<Real>(depth));
+  }
 
   /// P [query pixels, key pixels], rows summing to one.
   [[nodiscard]] matrix softmax(matrix const& q, matrix const& k) const {

@@ -192,7 +192,9 @@ TEST_CASE("the bits depend on neither threads nor interruptions") {
     CHECK(so_far.steps == pause);
     CHECK((part.weights() == whole.weights()) == (pause == 12));
     if (pause == 12)
-      for (auto const& [name, tensor] : uninterrupted.adapter.tensors) {
+      for (auto const& entry : uninterrupted.adapter.tensors) {  // a structured binding could not be captured
+        auto const& name = entry.first;
+        auto const& tensor = entry.second;
         CAPTURE(name);
         CHECK(so_far.adapter.tensors.at(name).positions == tensor.positions);
         CHECK(so_far.adapter.tensors.at(name).delta == tensor.delta);
