@@ -104,11 +104,11 @@ TEST_CASE("two threads of the user at once") {
   thread_pool pool{3};
   std::vector<char> good(4);
   std::vector<std::thread> users;
-  for (std::size_t user = 0; user < good.size(); ++user)
-    users.emplace_back([&, user] {
+  for (char& mine : good)
+    users.emplace_back([&pool, &mine] {
       bool once = true;
       for (int call = 0; call < 200; ++call) once = once && all_once(runs(pool, 17));
-      good[user] = once;
+      mine = once ? 1 : 0;
     });
   for (auto& user : users) user.join();
   CHECK(good == std::vector<char>(4, 1));

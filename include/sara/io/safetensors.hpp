@@ -30,7 +30,7 @@ static_assert(std::endian::native == std::endian::little,
 
 /// Element types of a safetensors file, by their names in the header.
 template <class T>
-inline constexpr std::string_view stored_name = "";
+inline constexpr std::string_view stored_name{};
 template <>
 inline constexpr std::string_view stored_name<double> = "F64";
 template <>

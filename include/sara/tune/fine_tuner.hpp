@@ -284,6 +284,7 @@ class fine_tuner {
 
   void select_entries(std::vector<named_tensor> const& learners, selector_type const& selector) {
     std::vector<const_named_tensor> weights;
+    weights.reserve(learners.size());
     for (auto const& w : learners) weights.push_back({w.name, w.tensor});
     auto selections = sara::select(backend_, std::span<const_named_tensor const>{weights}, selector);
     for (std::size_t i = 0; i < weights.size(); ++i) {
