@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <sara/backend/concept.hpp>
+#include <sara/backend/host/batches.hpp>
 #include <sara/backend/host/convolution.hpp>
 #include <sara/backend/host/order_statistic.hpp>
 #include <sara/backend/host/polar.hpp>
@@ -57,7 +58,7 @@ class host {
     over_ranges(
         jobs, [](std::int64_t) {},
         [](sparse_job<P, F> const& job, std::int64_t first, std::int64_t last, std::int64_t) {
-          job.positions.for_each(first, last, job.f);
+          detail::visit_slots(job.positions, first, last, job.f);
         });
   }
 
@@ -67,10 +68,7 @@ class host {
     over_ranges(
         jobs, [&](std::int64_t ranges) { parts.resize(static_cast<std::size_t>(ranges)); },
         [&](sparse_job<P, F> const& job, std::int64_t first, std::int64_t last, std::int64_t range) {
-          Sum part{};
-          job.positions.for_each(first, last,
-                                 [&](std::int64_t slot, std::int64_t position) { part += job.f(slot, position); });
-          parts[static_cast<std::size_t>(range)] = part;
+          parts[static_cast<std::size_t>(range)] = detail::sum_of_slots<Sum>(job.positions, first, last, job.f);
         });
     *sum = std::accumulate(parts.begin(), parts.end(), *sum);
   }

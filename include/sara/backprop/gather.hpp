@@ -17,6 +17,7 @@ struct gather_entry {
   SARA_HOST_DEVICE void operator()(std::int64_t slot, std::int64_t position) const {
     to[slot] = static_cast<R>(widen(from[position]));
   }
+  void prefetch(std::int64_t position) const { __builtin_prefetch(&from[position]); }
 };
 
 template <class T, Real R>
@@ -26,6 +27,7 @@ struct add_entry {
   SARA_HOST_DEVICE void operator()(std::int64_t slot, std::int64_t position) const {
     to[slot] += static_cast<R>(widen(from[position]));
   }
+  void prefetch(std::int64_t position) const { __builtin_prefetch(&from[position]); }
 };
 
 template <Positions P, class Byte>

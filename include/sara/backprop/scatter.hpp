@@ -18,6 +18,7 @@ struct scatter_entry {
   SARA_HOST_DEVICE void operator()(std::int64_t slot, std::int64_t position) const {
     to[position] = narrow<T>(from[slot]);
   }
+  void prefetch(std::int64_t position) const { __builtin_prefetch(&to[position], 1); }
 };
 
 }  // namespace detail

@@ -49,7 +49,7 @@ namespace detail {
 /// @param weights   tensors in the backend's memory; those that may learn, see names
 /// @return one selection a tensor, in order
 /// @throws memory_error, value_error (a cut outside its range), and what the selector throws
-/// Complexity: two passes over the weights for a threshold; two to four more for a fraction or count.
+/// Complexity: one pass over the weights for a threshold; one more, as a rule, for a fraction or count.
 /// Extra memory: 8 bytes a selected entry. Synchronises. Deterministic.
 /// Example: tests/select/below.cpp
 template <TensorBackend Backend, ThresholdSelector Selector>

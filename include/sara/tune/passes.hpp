@@ -16,35 +16,10 @@
 #include <sara/tensor/dtype.hpp>
 #include <sara/tensor/view.hpp>
 #include <sara/tune/arena.hpp>
+#include <sara/tune/update_entry.hpp>
 #include <sara/update/concept.hpp>
 
 namespace sara::detail {
-
-/// One pass over a tensor's slots: clip, move, write to the weight, forget the gradient.
-/// Values are computed from the weight itself, or from a master copy where the weight's dtype is narrower than R.
-template <class T, Real R, class Kernel>
-struct update_entry {
-  entries<T> weights;
-  R* master;  // null where T is R
-  R* gradient;
-  R* moments;
-  std::int64_t moment_stride;
-  double const* clip;  // null: no clipping
-  Kernel move;
-
-  SARA_HOST_DEVICE void operator()(std::int64_t slot, std::int64_t position) const {
-    R g = gradient[slot];
-    if (clip) g *= static_cast<R>(*clip);
-    gradient[slot] = 0;
-    moments_of_entry<R> const state{moments + slot, moment_stride};
-    if constexpr (std::is_same_v<T, R>) {
-      move(weights[position], g, state);
-    } else {
-      move(master[slot], g, state);
-      weights[position] = narrow<T>(master[slot]);
-    }
-  }
-};
 
 /// 1 where |w| ≥ θ.
 template <class T>

@@ -5,6 +5,7 @@
 
 #include <sara/error.hpp>
 #include <sara/update/concept.hpp>
+#include <sara/update/square_root.hpp>
 
 namespace sara {
 
@@ -29,14 +30,14 @@ struct adamw {
     R keep, beta1, rest1, beta2, rest2, step_size, root_correction, epsilon;
     bool amsgrad;
 
-    SARA_HOST_DEVICE void operator()(R& value, R gradient, moments_of_entry<R> moments) const {
-      R const m = moments[0] = beta1 * moments[0] + rest1 * gradient;
-      R v = moments[1] = beta2 * moments[1] + rest2 * gradient * gradient;
-      if (amsgrad) {
-        if (moments[2] < v) moments[2] = v;
-        v = moments[2];
-      }
-      value = value * keep - step_size * m / (std::sqrt(v) * root_correction + epsilon);
+    static constexpr bool on_lanes = true;
+    template <class V, class Moments>
+    SARA_HOST_DEVICE void operator()(V& value, V const& gradient, Moments moments) const {
+      V const m = moments[0] = beta1 * moments[0] + rest1 * gradient;
+      V v = moments[1] = beta2 * moments[1] + rest2 * gradient * gradient;
+      if (amsgrad) v = moments[2] = moments[2] < v ? v : moments[2];
+      take_square_root(v);
+      value = value * keep - step_size * m / (v * root_correction + epsilon);
     }
   };
 

@@ -33,7 +33,10 @@ struct update_step {
 ///     rule.template kernel<R>(step)      // a trivially copyable function object, callable where the backend computes:
 ///     kernel(value, gradient, moments)   // R& value, R gradient, moments_of_entry<R>: moves one value
 ///
-/// Adaptive or not, a rule sees one entry at a time: that is what lets one pass do everything.
+/// Adaptive or not, a rule sees one entry at a time: that is what lets one pass do everything. A kernel with
+/// `static constexpr bool on_lanes = true` says that its text also serves several entries at a time, elementwise:
+/// V& value, V const& gradient and moments of V, where V is R or a vector of R; see take_square_root for what operators
+/// do not give.
 template <class U>
 concept UpdateRule = std::copyable<U> && requires(U const u, update_step step, float& value) {
   { u.moments() } -> std::convertible_to<int>;

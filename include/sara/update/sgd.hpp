@@ -23,13 +23,15 @@ struct sgd {
     R rate, momentum, weight_decay;
     bool nesterov;
 
-    SARA_HOST_DEVICE void operator()(R& value, R gradient, moments_of_entry<R> moments) const {
-      gradient += weight_decay * value;
+    static constexpr bool on_lanes = true;
+    template <class V, class Moments>
+    SARA_HOST_DEVICE void operator()(V& value, V const& gradient, Moments moments) const {
+      V g = gradient + weight_decay * value;
       if (momentum != 0) {
-        R const b = moments[0] = momentum * moments[0] + gradient;
-        gradient = nesterov ? gradient + momentum * b : b;
+        V const b = moments[0] = momentum * moments[0] + g;
+        g = nesterov ? g + momentum * b : b;
       }
-      value -= rate * gradient;
+      value -= rate * g;
     }
   };
 

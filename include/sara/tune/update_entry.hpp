@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+#include <sara/backend/host/batches.hpp>
+#include <sara/backend/host/lanes.hpp>
+#include <sara/host_device.hpp>
+#include <sara/tensor/dtype.hpp>
+#include <sara/tensor/view.hpp>
+#include <sara/update/concept.hpp>
+
+namespace sara::detail {
+
+/// What an update pass learns beside, without another read.
+struct update_sums {
+  double squared_norm = 0;  ///< of the gradient, before clipping
+  double at_or_above = 0;   ///< entries with |w| ≥ θ after the update
+
+  SARA_HOST_DEVICE update_sums& operator+=(update_sums const& other) {
+    squared_norm += other.squared_norm;
+    at_or_above += other.at_or_above;
+    return *this;
+  }
+  [[nodiscard]] SARA_HOST_DEVICE friend update_sums operator+(update_sums a, update_sums const& b) { return a += b; }
+};
+
+/// Lanes anywhere in a column.
+template <Real R>
+struct lanes_in_column {
+  // NOLINTNEXTLINE(modernize-use-using): the attribute needs a typedef
+  typedef R type __attribute__((vector_size(64), aligned(alignof(R)), may_alias));
+};
+
+/// moments_of_entry, of as many neighbouring entries as there are lanes.
+template <Real R>
+struct moments_of_lanes {
+  using lanes_type = typename lanes_in_column<R>::type;
+  R* first;
+  std::int64_t stride;
+  [[nodiscard]] lanes_type& operator[](int k) const { return *reinterpret_cast<lanes_type*>(first + k * stride); }
+};
+
+/// Σ x² in eight fixed partial sums, so that the compiler may use lanes.
+template <Real R>
+[[nodiscard]] double sum_of_squares(R const* x, std::int64_t count) {
+  std::array<double, 8> parts{};
+  std::int64_t i = 0;
+  for (; i + 8 <= count; i += 8)
+    for (std::size_t l = 0; l < 8; ++l) {
+      auto const value = static_cast<double>(x[i + static_cast<std::int64_t>(l)]);
+      parts[l] += value * value;
+    }
+  for (; i < count; ++i) parts[0] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  double sum = 0;
+  for (auto const part : parts) sum += part;
+  return sum;
+}
+
+/// One pass over a tensor's slots: clip, move, write to the weight, forget the gradient, and count what it sees.
+/// Values are computed from the weight itself, or from a master copy where the weight's dtype is narrower than R.
+template <class T, Real R, class Kernel>
+struct update_entry {
+  entries<T> weights;
+  R* master;  // null where T is R
+  R* gradient;
+  R* moments;
+  std::int64_t moment_stride;
+  double const* clip;  // null: no clipping
+  Kernel move;
+  double threshold = std::numeric_limits<double>::infinity();  // θ of at_or_above
+
+  SARA_HOST_DEVICE update_sums operator()(std::int64_t slot, std::int64_t position) const {
+    R g = gradient[slot];
+    update_sums const sums{static_cast<double>(g) * static_cast<double>(g), 0};
+    if (clip) g *= static_cast<R>(*clip);
+    gradient[slot] = 0;
+    moments_of_entry<R> const state{moments + slot, moment_stride};
+    if constexpr (std::is_same_v<T, R>) {
+      move(weights[position], g, state);
+    } else {
+      move(master[slot], g, state);
+      weights[position] = narrow<T>(master[slot]);
+    }
+    return {sums.squared_norm, counted(widen(weights[position]))};
+  }
+
+  void prefetch(std::int64_t position) const { __builtin_prefetch(&weights[position], 1); }
+
+  /// The same for a run of slots: weights are gathered, moved in lanes where the rule can, and scattered.
+  update_sums operator()(std::int64_t slot, std::int64_t const* positions, std::int64_t count) const {
+    std::array<R, batch_slots> gathered;
+    R* values = gathered.data();
+    if constexpr (std::is_same_v<T, R>)
+      for (std::int64_t j = 0; j < count; ++j) values[j] = weights[positions[j]];
+    else
+      values = master + slot;
+
+    R* const g = gradient + slot;
+    update_sums sums{sum_of_squares(g, count), 0};
+    move_run(slot, values, g, count);
+    for (std::int64_t j = 0; j < count; ++j) g[j] = 0;
+
+    std::array<T, batch_slots> rounded;
+    for (std::int64_t j = 0; j < count; ++j) rounded[static_cast<std::size_t>(j)] = narrow<T>(values[j]);
+    std::int32_t at_or_above = 0;
+    for (std::int64_t j = 0; j < count; ++j)
+      at_or_above += magnitude_of(widen(rounded[static_cast<std::size_t>(j)])) >= threshold;
+    for (std::int64_t j = 0; j < count; ++j) weights[positions[j]] = rounded[static_cast<std::size_t>(j)];
+    sums.at_or_above = at_or_above;
+    return sums;
+  }
+
+ private:
+  void move_run(std::int64_t slot, R* values, R const* g, std::int64_t count) const {
+    R const factor = clip ? static_cast<R>(*clip) : R{1};
+    std::int64_t j = 0;
+#ifndef __CUDACC__  // nvcc's front end knows too little of vectors
+    if constexpr (requires { Kernel::on_lanes; }) {
+      constexpr auto n = static_cast<std::int64_t>(lane_count<R>);
+      for (; j + n <= count; j += n) {
+        lanes<R> value, clipped;
+        load<R>(value, values + j);
+        load<R>(clipped, g + j);
+        clipped *= factor;
+        move(value, clipped, moments_of_lanes<R>{moments + slot + j, moment_stride});
+        store<R>(value, values + j);
+      }
+    }
+#endif
+    for (; j < count; ++j) move(values[j], factor * g[j], moments_of_entry<R>{moments + slot + j, moment_stride});
+  }
+
+  [[nodiscard]] SARA_HOST_DEVICE static double magnitude_of(widened<T> w) {
+    return static_cast<double>(w < 0 ? -w : w);
+  }
+  [[nodiscard]] SARA_HOST_DEVICE double counted(widened<T> w) const { return magnitude_of(w) >= threshold ? 1 : 0; }
+};
+
+}  // namespace sara::detail
