@@ -77,10 +77,9 @@ bool run(settings const& how) {
         std::fprintf(stderr, "bench: %s\n", error.what());
       }
   }
-  if (!how.list) {
-    auto const seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    std::printf("%zu rows in %.0f s\n", rows.size(), seconds);
-  }
+  if (how.list || how.check) return agreed;
+  auto const seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  std::printf("%zu rows in %.0f s\n", rows.size(), seconds);
   if (!how.json.empty()) bench::write_json(how.json, rows);
   if (!how.markdown.empty()) bench::write_markdown(how.markdown, rows);
   return agreed;
@@ -98,8 +97,8 @@ int main(int argc, char** argv) try {
   app.add_option("--threads", how.threads, "Numbers of threads, instead of each benchmark's own")
       ->delimiter(',')
       ->check(CLI::PositiveNumber);
-  app.add_option("--json", how.json, "Write all rows to this file");
-  app.add_option("--markdown", how.markdown, "Write the table to this file");
+  app.add_option("--json", how.json, "Write all rows to this file")->take_last();
+  app.add_option("--markdown", how.markdown, "Write the table to this file")->take_last();
   CLI11_PARSE(app, argc, argv);
   return run(how) ? 0 : 1;
 } catch (std::exception const& error) {
