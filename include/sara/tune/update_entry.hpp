@@ -95,7 +95,7 @@ struct update_entry {
     std::array<R, batch_slots> gathered;
     R* values = gathered.data();
     if constexpr (std::is_same_v<T, R>)
-      for (std::int64_t j = 0; j < count; ++j) values[j] = weights[positions[j]];
+      over_weights(positions, count, [&](T const& w, std::int64_t j) { values[j] = w; });
     else
       values = master + slot;
 
@@ -109,12 +109,22 @@ struct update_entry {
     std::int32_t at_or_above = 0;
     for (std::int64_t j = 0; j < count; ++j)
       at_or_above += magnitude_of(widen(rounded[static_cast<std::size_t>(j)])) >= threshold;
-    for (std::int64_t j = 0; j < count; ++j) weights[positions[j]] = rounded[static_cast<std::size_t>(j)];
+    over_weights(positions, count, [&](T& w, std::int64_t j) { w = rounded[static_cast<std::size_t>(j)]; });
     sums.at_or_above = at_or_above;
     return sums;
   }
 
  private:
+  /// visit(weight, j) for all positions; whether the tensor is dense is asked once.
+  template <class Visit>
+  void over_weights(std::int64_t const* positions, std::int64_t count, Visit&& visit) const {
+    T* const data = weights.data;
+    if (weights.dense)
+      for (std::int64_t j = 0; j < count; ++j) visit(data[positions[j]], j);
+    else
+      for (std::int64_t j = 0; j < count; ++j) visit(weights[positions[j]], j);
+  }
+
   void move_run(std::int64_t slot, R* values, R const* g, std::int64_t count) const {
     R const factor = clip ? static_cast<R>(*clip) : R{1};
     std::int64_t j = 0;
