@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -51,6 +52,72 @@ TEST_CASE("nuclear norm and its subgradient") {
     CHECK(difference<double>({norm}, file.read<double>(name + ".norm"), {1e-30, 1e-10}) == "");
     auto const expected = file.read<double>(name + (masked ? ".grad_compact" : ".uvt"));
     CHECK(difference(gradient, expected, {1e-8, 0}) == "");
+  }
+}
+
+TEST_CASE_TEMPLATE("the engines without a decomposition keep their bound", Engine, sara::qdwh, sara::polar_express,
+                   sara::automatic_polar) {
+  sara::host const backend{2};
+  auto const check = [&]<class R>(R scale, sara::matrix_shape shape, std::vector<std::int64_t> const& positions,
+                                  std::vector<double> const& numbers) {
+    std::vector<R> values;
+    for (auto const v : numbers) values.push_back(static_cast<R>(v) * scale);
+    auto const store = make_store<sara::flat_index<sara::host>>(backend, shape, positions);
+    auto const [norm, exact] = polar<sara::flat_index<sara::host>>(shape, positions, {values.begin(), values.end()});
+    std::vector<R> gradient(values.size());
+    double loss = 0;
+    backend.polar_factor(Engine{}, store.ref(), values.data(), 1.0, gradient.data(), &loss);
+    double error = 0;
+    double length = 0;
+    for (std::size_t i = 0; i < exact.size(); ++i) {
+      error += (gradient[i] - exact[i]) * (gradient[i] - exact[i]);
+      length += exact[i] * exact[i];
+    }
+    CHECK(std::sqrt(error) <= 1e-4 * std::sqrt(length));
+    CHECK(std::abs(loss - norm) <= 1e-4 * norm);
+  };
+
+  SUBCASE("golden matrices") {
+    auto const& file = golden("nuclear.safetensors");
+    for (std::string const name : {"tall", "wide", "square", "row", "column", "zero", "rank5", "illcond", "equal_sigma",
+                                   "sparse5", "sparse30"}) {
+      CAPTURE(name);
+      auto const dense = file.read<float>(name + ".a");
+      auto const& shape = file.at(name + ".a").shape;
+      auto const positions = file.contains(name + ".mask") ? sara::test::positions_in(file.read<bool>(name + ".mask"))
+                                                           : sara::test::every_position(std::ssize(dense));
+      auto const numbers = sara::test::at_positions(dense, positions);
+      check(1.0F, {shape[0], shape[1]}, positions, {numbers.begin(), numbers.end()});
+      check(1.0, {shape[0], shape[1]}, positions, {numbers.begin(), numbers.end()});
+    }
+  }
+  SUBCASE("random matrices of all shapes, densities and scales") {
+    for (sara::matrix_shape const shape : {sara::matrix_shape{70, 70}, {40, 130}, {150, 90}})
+      for (double const density : {0.02, 0.06, 0.3, 1.0}) {
+        CAPTURE(shape.rows);
+        CAPTURE(density);
+        auto const positions = sara::test::random_positions("polar mask", shape.size(), density);
+        auto const numbers = sara::test::uniform<double>("polar values", std::ssize(positions));
+        check(1.0F, shape, positions, numbers);
+        check(1e-20F, shape, positions, numbers);
+        check(1e20F, shape, positions, numbers);
+        check(1.0, shape, positions, numbers);
+      }
+  }
+}
+
+TEST_CASE("the default engine gives the same bits for any number of threads") {
+  sara::matrix_shape const shape{200, 260};
+  auto const positions = sara::test::random_positions("mask", shape.size(), 0.1);
+  auto const values = sara::test::uniform<float>("values", std::ssize(positions));
+  std::vector<std::vector<float>> gradients;
+  for (int const threads : sara::test::thread_counts) {
+    sara::host const backend{threads};
+    auto const store = make_store<sara::flat_index<sara::host>>(backend, shape, positions);
+    double norm = 0;
+    gradients.emplace_back(values.size());
+    backend.polar_factor(sara::automatic_polar{}, store.ref(), values.data(), 1.0, gradients.back().data(), &norm);
+    CHECK(gradients.back() == gradients.front());
   }
 }
 

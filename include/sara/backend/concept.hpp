@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <variant>
 
 #include <sara/backend/convolution.hpp>
 #include <sara/backend/order.hpp>
@@ -28,6 +29,15 @@ struct bits_probe {
 
 /// The exact engine of polar_factor: a singular value decomposition, truncated at the numerical rank.
 struct exact_svd {};
+/// Rational iterations on the Gram matrix of the shorter side, evaluated at M only, within 1e-4 of the exact factor.
+struct qdwh {};
+/// Odd polynomials of matrix products alone (Polar Express), within 1e-4 of the exact factor.
+struct polar_express {};
+/// The fastest of them for a matrix's shape, within 1e-4 of the exact factor: ‖g - g_exact‖ <= 1e-4 ‖g_exact‖ over M.
+struct automatic_polar {};
+/// An engine chosen at run time. A backend provides polar_factor for each; one that has no such iteration may compute
+/// its factor in another way that keeps the bound.
+using polar_engine = std::variant<automatic_polar, exact_svd, qdwh, polar_express>;
 
 /// Where memory is, and who computes. A backend is a cheap value (a handle to threads, or to a stream) and every
 /// policy of the library runs over it. Pointers are to the backend's memory, and so are the tensors that it accepts.
@@ -82,6 +92,9 @@ concept TensorBackend = std::copy_constructible<B> &&
   b.sampled_convolution(convolution, view, view, positions, typename B::sampling_plan{}, column);
   b.sampled_rows(view, index, positions, column);
   b.polar_factor(exact_svd{}, positions, column, 1.0, column, sum);
+  b.polar_factor(qdwh{}, positions, column, 1.0, column, sum);
+  b.polar_factor(polar_express{}, positions, column, 1.0, column, sum);
+  b.polar_factor(automatic_polar{}, positions, column, 1.0, column, sum);
   b.synchronize();
 };
 

@@ -133,9 +133,10 @@ class host {
     });
   }
 
-  template <Positions P, Real R>
-  void polar_factor(exact_svd, P positions, R const* values, double weight, R* gradient, double* norm) const {
-    *norm += weight * detail::exact_polar_factor(positions, values, weight, gradient);
+  /// Workspace: docs/backend.md, by engine.
+  template <class Engine, Positions P, Real R>
+  void polar_factor(Engine engine, P positions, R const* values, double weight, R* gradient, double* norm) const {
+    *norm += weight * detail::polar_factor(*pool_, engine, positions, values, weight, gradient);
   }
 
   void synchronize() const noexcept {}

@@ -2,11 +2,20 @@
 #pragma once
 
 #include <Eigen/SVD>
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <vector>
 
+#include <sara/backend/concept.hpp>
+#include <sara/backend/host/polar/occupied_matrix.hpp>
+#include <sara/backend/host/polar/polar_express.hpp>
+#include <sara/backend/host/polar/qdwh.hpp>
 #include <sara/backend/positions.hpp>
+#include <sara/backend/thread_pool.hpp>
 #include <sara/tensor/dtype.hpp>
 
 namespace sara::detail {
@@ -17,9 +26,10 @@ namespace sara::detail {
 /// max(rows, cols) · ε · σ_1, the numerical rank: the subgradient of least norm (SaRA, eq. 4 and 5).
 /// Complexity: one thin SVD, O(rows · cols · min(rows, cols)). Extra memory: about four dense matrices of the
 /// occupied rows and columns.
-template <Positions P, Real R>
+/// @tparam Computing  the type of the decomposition
+template <Real Computing, Positions P, Real R>
 [[nodiscard]] double exact_polar_factor(P positions, R const* values, double weight, R* gradient) {
-  using matrix = Eigen::Matrix<R, Eigen::Dynamic, Eigen::Dynamic>;
+  using matrix = Eigen::Matrix<Computing, Eigen::Dynamic, Eigen::Dynamic>;
   auto const shape = positions.shape();
   std::vector<Eigen::Index> row_of(static_cast<std::size_t>(shape.rows), -1);
   std::vector<Eigen::Index> col_of(static_cast<std::size_t>(shape.cols), -1);
@@ -38,10 +48,13 @@ template <Positions P, Real R>
   if (rows == 0) return 0;
 
   matrix a = matrix::Zero(rows, cols);
-  each([&](std::int64_t slot, std::size_t row, std::size_t col) { a(row_of[row], col_of[col]) = values[slot]; });
+  each([&](std::int64_t slot, std::size_t row, std::size_t col) {
+    a(row_of[row], col_of[col]) = Computing{values[slot]};
+  });
   Eigen::BDCSVD<matrix> const svd{a, Eigen::ComputeThinU | Eigen::ComputeThinV};
   auto const& sigma = svd.singularValues();
-  auto const smallest = static_cast<R>(std::max(rows, cols)) * std::numeric_limits<R>::epsilon() * sigma(0);
+  auto const smallest =
+      static_cast<Computing>(std::max(rows, cols)) * std::numeric_limits<Computing>::epsilon() * sigma(0);
   Eigen::Index rank = 0;
   while (rank < sigma.size() && sigma(rank) > smallest) ++rank;
   a.noalias() = svd.matrixU().leftCols(rank) * svd.matrixV().leftCols(rank).transpose();
@@ -49,6 +62,64 @@ template <Positions P, Real R>
     gradient[slot] += static_cast<R>(weight * static_cast<double>(a(row_of[row], col_of[col])));
   });
   return sigma.template cast<double>().sum();
+}
+
+/// Adds weight · factor to the gradient's slots and returns the norm, ‖A‖_* = ⟨A, U_r V_rᵀ⟩, a sum over the entries.
+template <Real R, Real F>
+[[nodiscard]] double add_factor(occupied_matrix const& a, std::vector<F> const& factor, double weight, R* gradient) {
+  double norm = 0;
+  for (std::size_t k = 0; k < factor.size(); ++k) {
+    auto const at = static_cast<double>(factor[k]);
+    norm += a.value[k] * at;
+    gradient[a.slot[k]] += static_cast<R>(weight * at);
+  }
+  return std::ldexp(norm, a.exponent);
+}
+
+/// exact_polar_factor within polar_error by an engine f(occupied matrix) → factor at its entries, or nothing where the
+/// matrix is beyond its bound: then a decomposition in double.
+template <Positions P, Real R, class Engine>
+[[nodiscard]] double bounded_polar_factor(P positions, R const* values, double weight, R* gradient, Engine&& engine) {
+  auto const a = occupied(positions, values);
+  if (a.is_finite) {
+    if (a.rows == 0) return 0;
+    if (auto const factor = engine(a)) return add_factor(a, *factor, weight, gradient);
+  }
+  return exact_polar_factor<double>(positions, values, weight, gradient);
+}
+
+/// The shorter side below which a decomposition is faster than the fixed costs of an iteration.
+inline constexpr std::int64_t smallest_iterated_side = 24;
+
+template <Positions P, Real R>
+[[nodiscard]] double polar_factor(thread_pool&, exact_svd, P positions, R const* values, double weight, R* gradient) {
+  return exact_polar_factor<R>(positions, values, weight, gradient);
+}
+
+template <Positions P, Real R>
+[[nodiscard]] double polar_factor(thread_pool& pool, qdwh, P positions, R const* values, double weight, R* gradient) {
+  return bounded_polar_factor(positions, values, weight, gradient, [&](occupied_matrix const& a) {
+    auto const factor = rational_polar_factor<R>(pool, a);
+    return factor ? std::optional{factor->at_entries(pool)} : std::nullopt;
+  });
+}
+
+template <Positions P, Real R>
+[[nodiscard]] double polar_factor(thread_pool&, polar_express, P positions, R const* values, double weight,
+                                  R* gradient) {
+  return bounded_polar_factor(positions, values, weight, gradient, polar_express_factor);
+}
+
+template <Positions P, Real R>
+[[nodiscard]] double polar_factor(thread_pool& pool, automatic_polar, P positions, R const* values, double weight,
+                                  R* gradient) {
+  return bounded_polar_factor(positions, values, weight, gradient,
+                              [&](occupied_matrix const& a) -> std::optional<std::vector<R>> {
+                                if (a.rows < smallest_iterated_side) return std::nullopt;
+                                auto const factor = rational_polar_factor<R>(pool, a);
+                                if (!factor) return std::nullopt;
+                                return factor->at_entries(pool);
+                              });
 }
 
 }  // namespace sara::detail

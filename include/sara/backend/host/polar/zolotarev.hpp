@@ -10,8 +10,8 @@
 namespace sara::detail {
 
 /// x · (constant + Σ_j weight_j / (x² + shift_j)): the best odd rational approximation of sign(x), of degree
-/// 2 · terms + 1, on lowest <= |x| <= 1 (Zolotarev 1877; for the polar factor: Nakatsukasa and Freund 2016, of which one
-/// term is the step of QDWH). It maps [lowest, 1] into [image, 1], and 0 to 0.
+/// 2 · terms + 1, on lowest <= |x| <= 1 (Zolotarev 1877; for the polar factor: Nakatsukasa and Freund 2016, of which
+/// one term is the step of QDWH). It maps [lowest, 1] into [image, 1], and 0 to 0.
 struct sign_approximation {
   struct term {
     double shift, weight;

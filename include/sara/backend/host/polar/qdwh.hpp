@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include <sara/backend/host/polar/occupied_matrix.hpp>
+#include <sara/backend/host/polar/symmetric.hpp>
+#include <sara/backend/host/polar/zolotarev.hpp>
+#include <sara/backend/thread_pool.hpp>
+
+namespace sara::detail {
+
+/// What the fast engines promise: ‖g - g_exact‖ <= polar_error · ‖g_exact‖ over the entries at M.
+inline constexpr double polar_error = 1e-4;
+
+/// A polar factor as a product of symmetric matrices with the matrix itself, U = last · first · A / scale.
+template <Real R>
+class rational_polar {
+ public:
+  rational_polar(occupied_matrix const& a, double scale, std::optional<symmetric_matrix<R>> first,
+                 symmetric_matrix<R> last)
+      : a_{&a}, scale_{scale}, first_{std::move(first)}, last_{std::move(last)} {
+    last_.mirror();
+  }
+
+  /// U at the entries of A; no other entry of it is computed.
+  /// Complexity: 4 · nnz · rows flops.
+  [[nodiscard]] std::vector<R> at_entries(thread_pool& pool) const {
+    constexpr std::int64_t cols_per_task = 32;
+    std::vector<R> out(a_->value.size());
+    pool.parallel_for((a_->cols + cols_per_task - 1) / cols_per_task, [&](std::int64_t task) {
+      Eigen::VectorXd sum(last_.pitch());  // in double: large terms cancel where singular values are small
+      Eigen::Matrix<R, Eigen::Dynamic, 1> column(last_.pitch());
+      for (auto c = task * cols_per_task; c < std::min(a_->cols, (task + 1) * cols_per_task); ++c) {
+        auto const begin = a_->first_of_col[static_cast<std::size_t>(c)];
+        auto const end = a_->first_of_col[static_cast<std::size_t>(c) + 1];
+        sum.setZero();
+        for (auto k = begin; k < end; ++k) {
+          auto const value = a_->value[k] / scale_;
+          if (first_)
+            sum += value * row(*first_, a_->row[k]).transpose().template cast<double>();
+          else
+            sum[a_->row[k]] = value;
+        }
+        column = sum.template cast<R>();
+        for (auto k = begin; k < end; ++k) out[k] = row(last_, a_->row[k]).dot(column);
+      }
+    });
+    return out;
+  }
+
+  /// An estimate of ‖U - U_r V_rᵀ‖_F / √r by random probes, without an exact factor to compare with: U Uᵀ is to be a
+  /// projection, and what it maps to zero must be what A maps to zero. Infinite where a singular value is neither
+  /// resolved nor zero.
+  /// Complexity: 16 · rows² flops a probe.
+  [[nodiscard]] double estimated_error() const {
+    probes const z = random_vectors<4>(a_->rows);
+    probes const once = z - projected(z);
+    probes const twice = once - projected(once);
+    if (!(twice.norm() <= 1e-5 * z.norm())) {
+      probes const lost = transposed_times(twice - projected(twice));
+      if (!(a_->transposed_times(lost).norm() <= null_ * scale_ * lost.norm())) return HUGE_VAL;
+    }
+    auto const error = (once - twice).norm() / (z - twice).norm() / 2;
+    if (twice.norm() <= 1e-5 * z.norm()) return error;
+    // Beside a null space U Uᵀ can be a projection on a range that rounding has turned: it must keep the range of A.
+    probes const kept = a_->times(random_vectors<4>(a_->cols));
+    return std::max(error, (kept - projected(kept)).norm() / kept.norm() / 2);
+  }
+
+ private:
+  static auto row(symmetric_matrix<R> const& m, std::int64_t i) {
+    return Eigen::Map<Eigen::Matrix<R, 1, Eigen::Dynamic> const, Eigen::AlignedMax>{m.row(i), m.pitch()};
+  }
+  using probes = vectors<4>;
+  static probes times(symmetric_matrix<R> const& m, probes const& x) {
+    probes out(m.size(), 4);
+    for (std::int64_t i = 0; i < m.size(); ++i) {
+      Eigen::Array<double, 1, 4> even = Eigen::Array<double, 1, 4>::Zero();
+      Eigen::Array<double, 1, 4> odd = even;
+      auto const* const from = m.row(i);
+      std::int64_t j = 0;
+      for (; j + 1 < m.size(); j += 2) {
+        even += static_cast<double>(from[j]) * x.row(j).array();
+        odd += static_cast<double>(from[j + 1]) * x.row(j + 1).array();
+      }
+      if (j < m.size()) even += static_cast<double>(from[j]) * x.row(j).array();
+      out.row(i) = even + odd;
+    }
+    return out;
+  }
+  [[nodiscard]] probes transposed_times(probes const& z) const {
+    probes const x = times(last_, z);
+    return first_ ? times(*first_, x) : x;
+  }
+  /// U Uᵀ z
+  [[nodiscard]] probes projected(probes const& z) const {
+    probes const across = a_->transposed_times(transposed_times(z));
+    probes const x = a_->times(across) / (scale_ * scale_);
+    return times(last_, first_ ? times(*first_, x) : x);
+  }
+
+  static constexpr double null_ = 1e-10;  // of the largest singular value
+  occupied_matrix const* a_;
+  double scale_;
+  std::optional<symmetric_matrix<R>> first_;
+  symmetric_matrix<R> last_;
+};
+
+/// constant + Σ_j weight_j (y + shift_j)⁻¹, an inverse a term; nothing where y + shift_j is not positive definite.
+template <Real R>
+[[nodiscard]] std::optional<symmetric_matrix<R>> evaluate(thread_pool& pool, sign_approximation const& f,
+                                                          symmetric_matrix<R> const& y) {
+  symmetric_matrix<R> out{y.size()};
+  for (std::int64_t i = 0; i < y.size(); ++i) out.row(i)[i] = static_cast<R>(f.constant);
+  for (auto const& [shift, weight] : f.terms) {
+    auto shifted = y;
+    for (std::int64_t i = 0; i < y.size(); ++i) shifted.row(i)[i] += static_cast<R>(shift);
+    auto const term = inverse<R>(pool, std::move(shifted));
+    if (!term) return std::nullopt;
+    for (std::int64_t i = 0; i < y.blocks(); ++i)
+      for (std::int64_t j = 0; j <= i; ++j) out.block(i, j) += static_cast<R>(weight) * term->block(i, j);
+  }
+  return out;
+}
+
+/// The least singular value that is not zero, from a subspace of the largest eigenvalues of w = (A Aᵀ + shift)⁻¹: an
+/// upper bound, close where the subspace has converged. Zero where it holds the null space only.
+/// Complexity: 64 · rows² flops.
+template <Real R>
+[[nodiscard]] double smallest_singular_value(occupied_matrix const& a, symmetric_matrix<R> const& mirrored,
+                                             double zero) {
+  constexpr int width = 8;
+  constexpr int iterations = 4;
+  using block = Eigen::Matrix<R, Eigen::Dynamic, Eigen::Dynamic>;
+  if (a.rows <= width) return zero;
+  auto const w = Eigen::Map<symmetric_block_matrix<R> const, Eigen::AlignedMax>{mirrored.row(0), mirrored.pitch(),
+                                                                                mirrored.pitch()}
+                     .topLeftCorner(a.rows, a.rows);
+  auto const orthonormalise = [](auto& x) {
+    for (int pass = 0; pass < 2; ++pass) {
+      auto const factored = (x.transpose() * x).eval().llt();
+      factored.matrixU().template solveInPlace<Eigen::OnTheRight>(x);
+    }
+  };
+  block x = random_vectors<width>(a.rows).template cast<R>();
+  block y(a.rows, width);
+  for (int k = 0; k < iterations; ++k) {
+    y.noalias() = w * x;
+    orthonormalise(y);
+    x.swap(y);
+  }
+  vectors<width> v = x.template cast<double>();
+  orthonormalise(v);
+  vectors<width> const across = a.transposed_times(v);
+  Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> const ritz{across.transpose() * across, Eigen::EigenvaluesOnly};
+  for (auto const square : ritz.eigenvalues())
+    if (square > zero * zero) return std::sqrt(square);
+  return 0;
+}
+
+/// U_r V_rᵀ through inverses of the shifted Gram matrix of the shorter side.
+template <Real R>
+[[nodiscard]] std::optional<rational_polar<R>> rational_polar_factor(thread_pool& pool, occupied_matrix const& a) {
+  auto const scale = 1.04 * largest_singular_value(a);
+  auto g = gram(pool, a, 1 / (scale * scale));
+  auto const m = static_cast<double>(a.rows);
+  auto const convert = [&] {
+    symmetric_matrix<R> out{g.size()};
+    for (std::int64_t i = 0; i < g.blocks(); ++i)
+      for (std::int64_t j = 0; j <= i; ++j) out.block(i, j) = g.block(i, j).template cast<R>();
+    return out;
+  };
+  // The edge of the spectrum of a random matrix; of a square one, a fraction of the mean distance.
+  auto lowest = std::max(0.7 * (1 - std::sqrt(m / static_cast<double>(a.cols))), 1 / (8 * m));
+  auto const final_step = [&](double from) {
+    auto f = zolotarev(from, zolotarev_terms(from, polar_error / 2));
+    f.scale(2 / (1 + f.image));
+    return f;
+  };
+  constexpr double well_conditioned = 0.06;
+  if (lowest >= well_conditioned) {
+    if (auto last = evaluate(pool, final_step(lowest), convert())) {
+      rational_polar<R> out{a, scale, std::nullopt, std::move(*last)};
+      if (out.estimated_error() <= polar_error / 2) return out;
+    }
+    lowest = 1 / (8 * m);
+  }
+
+  std::optional<symmetric_matrix<R>> first;
+  sign_approximation step;
+  double image = 0;
+  for (int attempt = 0;; ++attempt) {
+    if (lowest < 1e-7) return std::nullopt;
+    step = zolotarev(lowest, 1);
+    auto shifted = g;
+    for (std::int64_t i = 0; i < g.size(); ++i) shifted.row(i)[i] += step.terms[0].shift;
+    first = inverse<R>(pool, std::move(shifted));
+    if (!first) return std::nullopt;
+    first->mirror();
+    auto const smallest = smallest_singular_value(a, *first, 1e-9 * scale) / scale / 1.2;
+    image = step.image;
+    if (smallest < 1e-10 || smallest >= lowest) break;
+    image = step(smallest);
+    if (smallest >= lowest / 4 || attempt > 0) break;
+    lowest = smallest / 1.5;
+  }
+  // Y = X₁ X₁ᵀ for X₁ = (β + γ W) A with W = (G + s)⁻¹, from G W = 1 - s W.
+  auto y = square(pool, *first);
+  auto const [shift, weight] = step.terms[0];
+  auto const constant = step.constant;
+  auto const r = [](double x) { return static_cast<R>(x); };
+  for (std::int64_t i = 0; i < g.blocks(); ++i)
+    for (std::int64_t j = 0; j <= i; ++j) {
+      auto to = y.block(i, j);
+      auto w = first->block(i, j);
+      to = r(constant * constant) * g.block(i, j).template cast<R>() +
+           r(weight * weight - 2 * constant * weight * shift) * w - r(weight * weight * shift) * to;
+    }
+  for (std::int64_t i = 0; i < g.size(); ++i) y.row(i)[i] += r(2 * constant * weight);
+  for (std::int64_t i = 0; i < g.size(); ++i) {
+    first->row(i)[i] += r(constant / weight);
+    Eigen::Map<Eigen::Matrix<R, Eigen::Dynamic, 1>, Eigen::AlignedMax>{first->row(i), g.size()} *= r(weight);
+  }
+  auto last = evaluate(pool, final_step(image), y);
+  if (!last) return std::nullopt;
+  rational_polar<R> out{a, scale, std::move(first), std::move(*last)};
+  if (!(out.estimated_error() <= polar_error / 2)) return std::nullopt;
+  return out;
+}
+
+}  // namespace sara::detail
