@@ -92,7 +92,7 @@ TEST_CASE_TEMPLATE("the engines without a decomposition keep their bound", Engin
     }
   }
   SUBCASE("random matrices of all shapes, densities and scales") {
-    for (sara::matrix_shape const shape : {sara::matrix_shape{70, 70}, {40, 130}, {150, 90}})
+    for (sara::matrix_shape const shape : {sara::matrix_shape{70, 70}, {40, 130}, {150, 90}, {100, 240}})
       for (double const density : {0.02, 0.06, 0.3, 1.0}) {
         CAPTURE(shape.rows);
         CAPTURE(density);

@@ -89,7 +89,7 @@ template <Positions P, Real R, class Engine>
 }
 
 /// The shorter side below which a decomposition is faster than the fixed costs of an iteration.
-inline constexpr std::int64_t smallest_iterated_side = 24;
+inline constexpr std::int64_t smallest_iterated_side = 96;
 
 template <Positions P, Real R>
 [[nodiscard]] double polar_factor(thread_pool&, exact_svd, P positions, R const* values, double weight, R* gradient) {
