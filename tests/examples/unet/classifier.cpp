@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "classifier.hpp"
+#include "classifier_file.hpp"
 #include "classifier_training.hpp"
 #include "dataset.hpp"
 #include "picture.hpp"

@@ -13,9 +13,18 @@
 #include <string>
 #include <vector>
 
+#include "assess.hpp"
+#include "checkpoint.hpp"
 #include "commands.hpp"
+#include "dataset.hpp"
+#include "dense_gradients.hpp"
+#include "diffusion.hpp"
 #include "finetune.hpp"
+#include "model.hpp"
+#include "picture.hpp"
+#include "sara_gradients.hpp"
 #include "tests/support/scratch.hpp"
+#include "weights.hpp"
 
 namespace {
 
