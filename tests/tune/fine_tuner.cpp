@@ -422,9 +422,11 @@ TEST_CASE("memory is what the formulas say") {
   auto const n32 = std::ssize(below_threshold(f32, 0.08));
   auto const n16 = std::ssize(below_threshold(bf16, sara::widen(sara::bfloat16{0.08f})));
   auto memory = tuner.memory();
-  CHECK(memory.positions == 4 * (n32 + n16));
+  auto const offsets = 8 * (41 + 26);  // of the rows, see row_index
+  CHECK(memory.positions == 2 * (n32 + n16) + offsets);
   CHECK(memory.columns == 4 * (2 * (n32 + n16) + n16));  // gradient and one moment of all, masters of bf16
   CHECK(memory.originals == 4 * (n32 + n16));
+  CHECK(memory.plans == 0);
   CHECK(memory.workspace == 0);
   CHECK(memory.total() == memory.positions + memory.columns + memory.originals);
 
@@ -433,10 +435,17 @@ TEST_CASE("memory is what the formulas say") {
   auto const left16 = tuner.tensors()[1].learning;
   CHECK(left < n32 + n16);
   memory = tuner.memory();
-  CHECK(memory.positions == 4 * (n32 + n16 + left));
+  CHECK(memory.positions == 2 * (n32 + n16 + left) + 2 * offsets);
   CHECK(memory.columns == 4 * (2 * left + left16));
   CHECK(memory.originals == 4 * (n32 + n16));
   CHECK(memory.workspace == 4 * std::max(n32, n16));
+
+  CHECK(memory.plans == 0);  // dense gradients need none
+  auto const dy = uniform<float>("dy", 2 * 40), x = uniform<float>("x", 2 * 30);
+  tuner["f32"].accumulate(sara::view(dy.data(), {2, 40}), sara::view(x.data(), {2, 30}));
+  memory = tuner.memory();
+  CHECK(memory.plans > 0);
+  CHECK(memory.total() == memory.positions + memory.plans + memory.columns + memory.originals + memory.workspace);
 }
 
 TEST_CASE("a matrix by columns is trained and stored as one by rows") {

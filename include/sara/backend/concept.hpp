@@ -49,8 +49,8 @@ using polar_engine = std::variant<automatic_polar, exact_svd, qdwh, polar_expres
 /// - `upload(from, to)`, `download(from, to)`: copy between a host span and the backend's memory. The host span may be
 ///   reused when upload returns; it is filled when download returns.
 /// - `for_each(jobs)`: f(slot, position) for every position of every job, each once, in any order.
-/// - `reduce(jobs, sum)`: adds f(slot, position) over all jobs to *sum, a double or a std::uint64_t (modulo 2^64) in
-///   the backend's memory; the same bits every time.
+/// - `reduce(jobs, sum)`: adds f(slot, position) over all jobs to *sum in the backend's memory: a double, a
+///   std::uint64_t (modulo 2^64) or a struct of such sums with + and +=; the same bits every time.
 /// - `compact(scored, cut)`: the positions of a tensor's entries below the cut, ascending.
 /// - `order_statistic(scored, rank)`: the cut that selects exactly `rank` entries over all tensors, or all finite
 ///   ones if these are fewer.

@@ -26,7 +26,7 @@
 #include <sara/select/below.hpp>
 #include <sara/select/names.hpp>
 #include <sara/select/select.hpp>
-#include <sara/store/flat_index.hpp>
+#include <sara/store/row_index.hpp>
 #include <sara/tensor/traits.hpp>
 #include <sara/tune/arena.hpp>
 #include <sara/tune/handle.hpp>
@@ -61,7 +61,7 @@ namespace sara {
 /// | UpdateRule | adamw |
 /// | RateSchedule | constant_rate, at eq. 12 of the threshold |
 /// | names | all tensors may learn |
-/// | store_as<Store> | flat_index |
+/// | store_as<Store> | row_index |
 /// | clip_norm | no clipping |
 /// | compute_in<R> | the tensors' type where known statically and float64, else float32 |
 ///
@@ -85,7 +85,7 @@ class fine_tuner {
   using update_type = detail::picked<role::template update, adamw, Policies...>;
   using rate_type = detail::picked<role::template rate, constant_rate, Policies...>;
   using store_type =
-      typename detail::picked<role::template store, store_as<flat_index>, Policies...>::template type<Backend>;
+      typename detail::picked<role::template store, store_as<row_index>, Policies...>::template type<Backend>;
   using segment = detail::segment<Backend, store_type, R>;
   static_assert(SparseParameterStore<store_type, Backend>,
                 "sara::fine_tuner: store_as expects a SparseParameterStore.");
@@ -110,7 +110,7 @@ class fine_tuner {
         update_{detail::pick<role::template update>(adamw{}, policies...)},
         schedule_{detail::pick<role::template rate>(constant_rate{}, policies...)},
         clip_{detail::pick<role::template clip>(std::optional<clip_norm>{}, policies...)},
-        sums_{backend_.template allocate<double>(sum_count)} {
+        sums_{backend_.template allocate<detail::step_sums>(1)} {
     names const every_name;
     auto const learners =
         index_.adopt<R>(views_of<tensor_view>(weights), detail::pick<role::template filter>(every_name, policies...));
@@ -140,12 +140,16 @@ class fine_tuner {
   /// Complexity: O(learning entries), and what the regularizer takes. Does not synchronise unless it reselects.
   report step() {
     auto const rate = base_rate() * schedule_.factor(steps_);
-    set_zero(backend_, sums_.data(), sum_count);
+    auto* const sums = sums_.data();
+    set_zero(backend_, sums, 1);
     regularize();
-    squared_norm(backend_, arena_.gradient(), arena_.slots(), sums_.data() + squared_norm_at);
-    if (clip_) sara::clip_factor(backend_, sums_.data() + squared_norm_at, clip_->max, sums_.data() + clip_factor_at);
-    detail::update_entries(backend_, segments_, arena_, update_, rate, clip_ ? sums_.data() + clip_factor_at : nullptr);
-    detail::count_at_or_above(backend_, segments_, sums_.data() + at_or_above_at);
+    if (clip_) {
+      squared_norm(backend_, arena_.gradient(), arena_.slots(), &sums->squared_norm);
+      clip_factor(backend_, &sums->squared_norm, clip_->max, &sums->clip_factor);
+    }
+    detail::count_at_or_above(backend_, segments_, &sums->update.at_or_above);
+    detail::update_entries(backend_, segments_, arena_, update_, rate, clip_ ? &sums->clip_factor : nullptr,
+                           &sums->update);
     ++steps_;
     bool const reselect = scheduler_.reselects_after(steps_);
     if (reselect) {
@@ -254,17 +258,10 @@ class fine_tuner {
  private:
   friend report;
 
-  // what sums_ holds
-  static constexpr std::size_t regularizer_loss_at = 0;
-  static constexpr std::size_t squared_norm_at = 1;
-  static constexpr std::size_t clip_factor_at = 2;
-  static constexpr std::size_t at_or_above_at = 3;
-  static constexpr std::int64_t sum_count = 4;
-
-  [[nodiscard]] double sum(std::size_t at) const {
-    double value = 0;
-    backend_.download(sums_.data() + at, std::span{&value, 1});
-    return value;
+  [[nodiscard]] detail::step_sums sums() const {
+    detail::step_sums out;
+    backend_.download(sums_.data(), std::span{&out, 1});
+    return out;
   }
 
   [[nodiscard]] std::vector<R> values_at(tensor_view const& weights, store_type const& store) const {
@@ -346,7 +343,7 @@ class fine_tuner {
       if (static_cast<std::int64_t>(values_.size()) < s.count()) values_ = backend_.template allocate<R>(s.count());
       gather(backend_, s.weights, s.store().ref(), values_.data());
       regularizer_.add(backend_, s.store().ref(), static_cast<R const*>(values_.data()), arena_.gradient() + s.first,
-                       sums_.data() + regularizer_loss_at);
+                       &sums_.data()->regularizer_loss);
       s.has_gradient = true;
     }
   }
@@ -363,8 +360,8 @@ class fine_tuner {
   std::vector<segment> segments_;
   std::vector<std::size_t> matrices_;  // segments that the regularizer applies to
   detail::arena<Backend, R> arena_;
-  typename Backend::template buffer<R> values_;  // of the matrix being regularised
-  typename Backend::template buffer<double> sums_;
+  typename Backend::template buffer<R> values_;                // of the matrix being regularised
+  typename Backend::template buffer<detail::step_sums> sums_;  // one
 };
 
 template <TensorBackend Backend, NamedTensors Range, class... Policies>

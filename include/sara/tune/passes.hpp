@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <type_traits>
@@ -67,11 +68,20 @@ void by_dtype(Segments& segments, Make&& make, Run&& run) {
     });
 }
 
+/// What a step adds up, in the backend's memory.
+struct step_sums {
+  double regularizer_loss = 0;
+  double squared_norm = 0;  ///< of the gradient, where it must be known before the update
+  double clip_factor = 0;
+  update_sums update;
+};
+
 /// Moves every tensor that got a gradient and forgets the gradient.  (SaRA, eq. 3 and 6)
 /// @param clip  factor of the gradients, in the backend's memory, or null
+/// @param sums  added to, in the backend's memory
 template <class Backend, Real R, class Segment, UpdateRule Rule>
 void update_entries(Backend const& backend, std::vector<Segment>& segments, arena<Backend, R>& columns,
-                    Rule const& rule, double rate, double const* clip) {
+                    Rule const& rule, double rate, double const* clip, update_sums* sums) {
   using kernel_type = decltype(rule.template kernel<R>(update_step{}));
   by_dtype(
       segments,
@@ -82,20 +92,21 @@ void update_entries(Backend const& backend, std::vector<Segment>& segments, aren
           job = {s.store().ref(),
                  entry{s.weights.template as<T>(), s.has_master() ? columns.master() + s.first : nullptr,
                        columns.gradient() + s.first, columns.moments() + s.first, columns.slots(), clip,
-                       rule.template kernel<R>(update_step{++s.t, rate})}};
+                       rule.template kernel<R>(update_step{++s.t, rate}),
+                       s.threshold.value_or(std::numeric_limits<double>::infinity())}};
         return job;
       },
-      [&](auto jobs) { backend.for_each(jobs); });
+      [&](auto jobs) { backend.reduce(jobs, sums); });
 }
 
-/// *count += entries with |w| ≥ θ among those that learn, in tensors that have a θ.
+/// *count += entries with |w| ≥ θ among those that learn, in tensors that have a θ and that this step does not update.
 template <class Backend, class Segment>
 void count_at_or_above(Backend const& backend, std::vector<Segment> const& segments, double* count) {
   by_dtype(
       segments,
       [&]<class T>(Segment const& s) {
         std::optional<sparse_job<decltype(s.store().ref()), at_or_above<T>>> job;
-        if (s.threshold) job = {s.store().ref(), {s.weights.template as<T>(), *s.threshold}};
+        if (s.threshold && !s.has_gradient) job = {s.store().ref(), {s.weights.template as<T>(), *s.threshold}};
         return job;
       },
       [&](auto jobs) { backend.reduce(jobs, count); });

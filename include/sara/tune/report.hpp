@@ -20,13 +20,13 @@ class step_report {
       : step{steps}, rate{step_rate}, reselected{has_reselected}, learning{entries}, tuner_{&tuner} {}
 
   /// λ Σ ‖P ⊙ M‖_* over the matrices that were regularised, before the step.
-  [[nodiscard]] double regularizer_loss() const { return tuner_->sum(Tuner::regularizer_loss_at); }
+  [[nodiscard]] double regularizer_loss() const { return tuner_->sums().regularizer_loss; }
   /// Norm of the compact gradient, the regularizer's included, before clipping.
-  [[nodiscard]] double gradient_norm() const { return std::sqrt(tuner_->sum(Tuner::squared_norm_at)); }
+  [[nodiscard]] double gradient_norm() const { return std::sqrt(tuner_->sums().update.squared_norm); }
   /// How many of M (before this step's reselection) were at or above θ after the step; tensors that were not selected
   /// by magnitude have no θ and count as none.
   [[nodiscard]] std::int64_t at_or_above() const {
-    return static_cast<std::int64_t>(tuner_->sum(Tuner::at_or_above_at));
+    return static_cast<std::int64_t>(tuner_->sums().update.at_or_above);
   }
 
  private:
