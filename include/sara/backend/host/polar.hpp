@@ -88,8 +88,13 @@ template <Positions P, Real R, class Engine>
   return exact_polar_factor<double>(positions, values, weight, gradient);
 }
 
-/// The shorter side below which a decomposition is faster than the fixed costs of an iteration.
-inline constexpr std::int64_t smallest_iterated_side = 96;
+/// Whether an iteration is worth a try: not for a matrix so small that a decomposition is faster than its fixed costs,
+/// nor for a nearly square one of middle size, whose smallest singular values it often cannot resolve, so that the
+/// decomposition has to be paid as well.
+[[nodiscard]] inline bool iteration_pays(occupied_matrix const& a) {
+  bool const nearly_square = a.cols < 2 * a.rows;
+  return a.rows >= (nearly_square ? 512 : 96);
+}
 
 template <Positions P, Real R>
 [[nodiscard]] double polar_factor(thread_pool&, exact_svd, P positions, R const* values, double weight, R* gradient) {
@@ -115,7 +120,7 @@ template <Positions P, Real R>
                                   R* gradient) {
   return bounded_polar_factor(positions, values, weight, gradient,
                               [&](occupied_matrix const& a) -> std::optional<std::vector<R>> {
-                                if (a.rows < smallest_iterated_side) return std::nullopt;
+                                if (!iteration_pays(a)) return std::nullopt;
                                 auto const factor = rational_polar_factor<R>(pool, a);
                                 if (!factor) return std::nullopt;
                                 return factor->at_entries(pool);
