@@ -90,6 +90,7 @@ class entry_block {
   [[nodiscard]] block_mask below(S const& score, std::uint64_t bound) const {
     below_key<std::remove_cvref_t<decltype(score(real{}, first_))>> const is_below{bound};
     if (not_finite_ == 0) return mask_of([&](real w, std::int64_t position) { return is_below(score(w, position)); });
+    // NOLINTNEXTLINE(misc-redundant-expression): w - w is 0 exactly for what is finite
     return mask_of([&](real w, std::int64_t position) { return (w - w == 0) & is_below(score(w, position)); });
   }
 
@@ -119,7 +120,7 @@ class entry_block {
           __builtin_prefetch(ahead_ + word * word_entries * sizeof(T) + byte);
       mask[word] = 0;
       for (std::size_t byte = 0; byte < 8; ++byte) {
-        std::uint64_t eight;  // each 0 or 1; the product gathers them in its upper byte
+        std::uint64_t eight = 0;  // each 0 or 1; the product gathers them in its upper byte
         std::memcpy(&eight, &answers[word * word_entries + byte * 8], sizeof eight);
         mask[word] |= eight * 0x0102040810204080u >> 56 << byte * 8;
       }
