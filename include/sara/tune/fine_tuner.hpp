@@ -177,10 +177,7 @@ class fine_tuner {
         for (std::size_t i = 0; i < now.size(); ++i) delta.push_back(static_cast<D>(now[i] - s.original[i]));
         tensor.delta = std::move(delta);
       };
-      if (tensor.type == dtype::float64)
-        difference(std::vector<double>{});
-      else
-        difference(std::vector<float>{});
+      tensor.type == dtype::float64 ? difference(std::vector<double>{}) : difference(std::vector<float>{});
       out.tensors.emplace(s.name, std::move(tensor));
     }
     return out;
