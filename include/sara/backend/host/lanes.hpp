@@ -61,14 +61,14 @@ SARA_INLINE void exchange(lanes<R> const& a, lanes<R> const& b, lanes<R>& even, 
   load<R>(even, lower);
   load<R>(odd, upper);
 #else
-  [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline)) {
+  [&]<std::size_t... At>(std::index_sequence<At...>) __attribute__((always_inline)) {
 #ifdef __clang__
-    lanes<R> const upper = __builtin_shufflevector(a, b, (I & H ? n + I : I + H)...);
-    even = __builtin_shufflevector(a, b, (I & H ? n + I - H : I)...);
+    lanes<R> const upper = __builtin_shufflevector(a, b, (At & H ? n + At : At + H)...);
+    even = __builtin_shufflevector(a, b, (At & H ? n + At - H : At)...);
 #else
     using index = typename lanes_of<R>::index;
-    lanes<R> const upper = __builtin_shuffle(a, b, index{(I & H ? n + I : I + H)...});
-    even = __builtin_shuffle(a, b, index{(I & H ? n + I - H : I)...});
+    lanes<R> const upper = __builtin_shuffle(a, b, index{(At & H ? n + At : At + H)...});
+    even = __builtin_shuffle(a, b, index{(At & H ? n + At - H : At)...});
 #endif
     odd = upper;
   }

@@ -167,8 +167,8 @@ void add_run(host_sampling_plan const& plan, host_sampling_plan::run const& run,
 template <Real R>
 void add_products(thread_pool& pool, host_sampling_plan const& plan, strips<R> const& s, std::span<panel const> panels,
                   std::uint16_t const* columns, R* out) {
-  static constexpr auto add_of_length = []<std::size_t... I>(std::index_sequence<I...>) {
-    return std::array{&add_run<I + 1, R>...};
+  static constexpr auto add_of_length = []<std::size_t... At>(std::index_sequence<At...>) {
+    return std::array{&add_run<At + 1, R>...};
   }
   (std::make_index_sequence<static_cast<std::size_t>(host_sampling_plan::longest_chunk)>{});
   pool.parallel_for(plan.tasks(), [&](std::int64_t task) {

@@ -97,16 +97,16 @@ void pack_tiles(Block const& block, R* to) {
 }
 
 /// c [tile_rows, tile_cols] += alpha · a bᵀ, of packed tiles.
-template <Real R, std::size_t... I>
-void add_tile_product(R const* a, R const* b, R alpha, R* c, std::int64_t pitch, std::index_sequence<I...>) {
+template <Real R, std::size_t... At>
+void add_tile_product(R const* a, R const* b, R alpha, R* c, std::int64_t pitch, std::index_sequence<At...>) {
   using vector = Eigen::Array<R, tile_lanes<R>, 1>;
   using aligned = Eigen::Map<vector const, Eigen::AlignedMax>;
   constexpr auto lanes = tile_lanes<R>;
-  std::array<vector, sizeof...(I)> sums{(static_cast<void>(I), vector::Zero())...};
+  std::array<vector, sizeof...(At)> sums{(static_cast<void>(At), vector::Zero())...};
   for (std::int64_t k = 0; k < symmetric_block; ++k, a += tile_rows, b += tile_cols<R>)
-    ((sums[I] += a[I / 2] * aligned{b + static_cast<std::int64_t>(I % 2) * lanes}), ...);
-  ((Eigen::Map<vector>{c + static_cast<std::int64_t>(I / 2) * pitch + static_cast<std::int64_t>(I % 2)* lanes} +=
-    alpha * sums[I]),
+    ((sums[At] += a[At / 2] * aligned{b + static_cast<std::int64_t>(At % 2) * lanes}), ...);
+  ((Eigen::Map<vector>{c + static_cast<std::int64_t>(At / 2) * pitch + static_cast<std::int64_t>(At % 2)* lanes} +=
+    alpha * sums[At]),
    ...);
 }
 
