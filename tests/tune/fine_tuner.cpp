@@ -414,6 +414,12 @@ TEST_CASE("nothing selected, everything selected, no tensors at all, tensors wit
   }
 }
 
+TEST_CASE("positions are held by rows unless asked otherwise") {
+  auto w = uniform<float>("w", 40 * 30, 0.1);
+  sara::fine_tuner const tuner{sara::host{1}, std::vector{named("w", w, {40, 30})}, sara::below{.threshold = 0.08}};
+  CHECK(tuner.memory().positions == 2 * std::ssize(below_threshold(w, 0.08)) + 8 * 41);
+}
+
 TEST_CASE("memory is what the formulas say") {
   auto f32 = uniform<float>("f32", 40 * 30, 0.1);
   auto bf16 = uniform<sara::bfloat16>("bf16", 25 * 20, 0.1);
@@ -422,8 +428,7 @@ TEST_CASE("memory is what the formulas say") {
   auto const n32 = std::ssize(below_threshold(f32, 0.08));
   auto const n16 = std::ssize(below_threshold(bf16, sara::widen(sara::bfloat16{0.08f})));
   auto memory = tuner.memory();
-  auto const offsets = 8 * (41 + 26);  // of the rows, see row_index
-  CHECK(memory.positions == 2 * (n32 + n16) + offsets);
+  CHECK(memory.positions == 4 * (n32 + n16));            // flat_index
   CHECK(memory.columns == 4 * (2 * (n32 + n16) + n16));  // gradient and one moment of all, masters of bf16
   CHECK(memory.originals == 4 * (n32 + n16));
   CHECK(memory.plans == 0);
@@ -435,7 +440,7 @@ TEST_CASE("memory is what the formulas say") {
   auto const left16 = tuner.tensors()[1].learning;
   CHECK(left < n32 + n16);
   memory = tuner.memory();
-  CHECK(memory.positions == 2 * (n32 + n16 + left) + 2 * offsets);
+  CHECK(memory.positions == 4 * (n32 + n16 + left));
   CHECK(memory.columns == 4 * (2 * left + left16));
   CHECK(memory.originals == 4 * (n32 + n16));
   CHECK(memory.workspace == 4 * std::max(n32, n16));

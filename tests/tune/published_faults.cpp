@@ -146,8 +146,8 @@ TEST_CASE("fault: all dense gradients are alive at once") {
   auto tuner = make_tuner(named, {.threshold = 0.005});
   auto const n = tuner.learning();
   CHECK(n > layers * side * side / 25);
-  CHECK(tuner.memory().positions == 2 * n + layers * 8 * (side + 1));  // row_index
-  CHECK(tuner.memory().columns == 4 * 3 * n);                          // gradient and two moments
+  CHECK(tuner.memory().positions == 4 * n);
+  CHECK(tuner.memory().columns == 4 * 3 * n);  // gradient and two moments
   CHECK(tuner.memory().total() < dense_bytes * layers / 3);
 
   auto const dy = uniform<float>("dy", 8 * side);
