@@ -19,12 +19,12 @@ namespace sara::detail {
 /// What the fast engines promise: ‖g - g_exact‖ <= polar_error · ‖g_exact‖ over the entries at M.
 inline constexpr double polar_error = 1e-4;
 
-/// A polar factor as a product of symmetric matrices with the matrix itself, U = last · first · A / scale.
+/// A polar factor as a product of symmetric matrices with the matrix itself, U = last · first · A / scale, where
+/// `first` of size zero stands for the unit matrix.
 template <Real R>
 class rational_polar {
  public:
-  rational_polar(occupied_matrix const& a, double scale, std::optional<symmetric_matrix<R>> first,
-                 symmetric_matrix<R> last)
+  rational_polar(occupied_matrix const& a, double scale, symmetric_matrix<R> first, symmetric_matrix<R> last)
       : a_{&a}, scale_{scale}, first_{std::move(first)}, last_{std::move(last)} {
     last_.mirror();
   }
@@ -43,8 +43,8 @@ class rational_polar {
         sum.setZero();
         for (auto k = begin; k < end; ++k) {
           auto const value = a_->value[k] / scale_;
-          if (first_)
-            sum += value * row(*first_, a_->row[k]).transpose().template cast<double>();
+          if (has_first())
+            sum += value * row(first_, a_->row[k]).transpose().template cast<double>();
           else
             sum[a_->row[k]] = value;
         }
@@ -75,6 +75,7 @@ class rational_polar {
   }
 
  private:
+  [[nodiscard]] bool has_first() const noexcept { return first_.size() > 0; }
   static auto row(symmetric_matrix<R> const& m, std::int64_t i) {
     return Eigen::Map<Eigen::Matrix<R, 1, Eigen::Dynamic> const, Eigen::AlignedMax>{m.row(i), m.pitch()};
   }
@@ -97,19 +98,19 @@ class rational_polar {
   }
   [[nodiscard]] probes transposed_times(probes const& z) const {
     probes const x = times(last_, z);
-    return first_ ? times(*first_, x) : x;
+    return has_first() ? times(first_, x) : x;
   }
   /// U Uᵀ z
   [[nodiscard]] probes projected(probes const& z) const {
     probes const across = a_->transposed_times(transposed_times(z));
     probes const x = a_->times(across) / (scale_ * scale_);
-    return times(last_, first_ ? times(*first_, x) : x);
+    return times(last_, has_first() ? times(first_, x) : x);
   }
 
   static constexpr double null_ = 1e-10;  // of the largest singular value
   occupied_matrix const* a_;
   double scale_;
-  std::optional<symmetric_matrix<R>> first_;
+  symmetric_matrix<R> first_;
   symmetric_matrix<R> last_;
 };
 
@@ -187,7 +188,7 @@ template <Real R>
   constexpr double well_conditioned = 0.06;
   if (lowest >= well_conditioned) {
     if (auto last = evaluate(pool, final_step(lowest), convert())) {
-      rational_polar<R> out{a, scale, std::nullopt, std::move(*last)};
+      rational_polar<R> out{a, scale, symmetric_matrix<R>{0}, std::move(*last)};
       if (out.estimated_error() <= polar_error / 2) return out;
     }
     lowest = 1 / (8 * m);
@@ -230,7 +231,7 @@ template <Real R>
   }
   auto last = evaluate(pool, final_step(image), y);
   if (!last) return std::nullopt;
-  rational_polar<R> out{a, scale, std::move(first), std::move(*last)};
+  rational_polar<R> out{a, scale, std::move(*first), std::move(*last)};
   if (!(out.estimated_error() <= polar_error / 2)) return std::nullopt;
   return out;
 }
