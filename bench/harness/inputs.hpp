@@ -3,7 +3,7 @@
 
 #include <sara/backend/counter_random.hpp>
 #include <sara/backend/host.hpp>
-#include <sara/store/flat_index.hpp>
+#include <sara/store/row_index.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -44,7 +44,7 @@ template <class T = float>
 inline constexpr double densities[] = {0.006, 0.023, 0.058, 0.2};
 
 /// The store that a fine_tuner takes if nothing else is said.
-using default_store = sara::flat_index<sara::host>;
+using default_store = sara::row_index<sara::host>;
 
 [[nodiscard]] inline default_store random_store(sara::host const& backend, sara::matrix_shape shape, double density) {
   auto const positions = random_positions("positions", shape.size(), density);

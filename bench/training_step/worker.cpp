@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // sara's side of the whole training step: the example's UNet and policies in a process of its own.
-// training_step_worker FOLDER THREADS. The protocol: bench/harness/process.hpp.
+// training_step_worker FOLDER THREADS LAMBDA, the weight of the low-rank loss or 0. The protocol:
+// bench/harness/process.hpp.
 #include <sara/sara.hpp>
 
 #include <array>
@@ -10,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <stdexcept>
@@ -94,7 +96,7 @@ class inputs {
   std::array<unet::noisy_batch<float>, batches> all_;
 };
 
-void serve(std::filesystem::path const& folder, int threads) {
+void serve(std::filesystem::path const& folder, int threads, double lambda) {
   auto const idle = status("VmRSS");
   sara::host const backend{threads};
   auto const base = std::string{UNET_DATA} + "/base.safetensors";
@@ -105,9 +107,14 @@ void serve(std::filesystem::path const& folder, int threads) {
   std::ofstream{folder / "numbers.json"} << nlohmann::json{
       {"base", base}, {"batches", batches},  {"batch", batch},      {"side", side},           {"fraction", fraction},
       {"rate", rate}, {"beta1", rule.beta1}, {"beta2", rule.beta2}, {"epsilon", rule.epsilon}};
-  sara::fine_tuner tuner{
-      backend, unet::named_weights(*net),        unet::tunable_weights(), sara::smallest{.fraction = fraction},
-      rule,    sara::constant_rate{.rate = rate}};
+  auto const min_side = lambda > 0 ? 2 : std::numeric_limits<std::int64_t>::max();
+  sara::fine_tuner tuner{backend,
+                         unet::named_weights(*net),
+                         unet::tunable_weights(),
+                         sara::smallest{.fraction = fraction},
+                         sara::nuclear_norm{.weight = lambda, .min_side = min_side},
+                         rule,
+                         sara::constant_rate{.rate = rate}};
   unet::sara_gradients gradients{*net, tuner};
   unet::velocity_loss<float> loss{*net};
   std::vector<double> losses;
@@ -133,8 +140,8 @@ void serve(std::filesystem::path const& folder, int threads) {
 }  // namespace
 
 int main(int argc, char** argv) try {
-  if (argc != 3) throw std::invalid_argument{"expected FOLDER THREADS"};
-  serve(argv[1], std::stoi(argv[2]));
+  if (argc != 4) throw std::invalid_argument{"expected FOLDER THREADS LAMBDA"};
+  serve(argv[1], std::stoi(argv[2]), std::stod(argv[3]));
   return 0;
 } catch (std::exception const& error) {
   std::fprintf(stderr, "training_step_worker: %s\n", error.what());

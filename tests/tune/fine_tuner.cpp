@@ -174,6 +174,79 @@ TEST_CASE("clipping is by the norm of all that learns, over all tensors") {
   }
 }
 
+TEST_CASE("updates in the backward pass give the bits of updates in the step") {
+  auto const run = [](bool in_backward, bool reselected) {
+    auto a = uniform<float>("a", 20 * 9, 0.1);
+    auto b = uniform<float>("b", 30 * 7, 0.1);
+    auto c = uniform<float>("c", 12, 0.1);
+    auto tuner = sara::test::make_tuner<float, sara::flat_index, sara::adamw>(
+        {named("a", a, {20, 9}), named("b", b, {30, 7}), named("c", c, {3, 4})},
+        {.lambda = 0.05,
+         .reselect = reselected ? std::vector<std::int64_t>{2} : std::vector<std::int64_t>{},
+         .rate = {.rate = 0.02, .steps = 4}});
+    std::vector<double> reports;
+    for (int t = 0; t < 4; ++t) {
+      auto const seed = std::to_string(t);
+      auto const backward = [&](char const* name, std::int64_t rows, std::int64_t cols) {
+        auto const dy_values = uniform<float>("dy" + seed + name, 5 * rows);
+        auto const x_values = uniform<float>("x" + seed + name, 5 * cols);
+        auto const dy = sara::view(dy_values.data(), {5, rows});
+        auto const x = sara::view(x_values.data(), {5, cols});
+        tuner[name].accumulate(dy, x);
+        if (in_backward) {
+          // [update_in_backward]
+          tuner[name].accumulate(dy, x);
+          tuner.update_in_backward(name);
+          // [/update_in_backward]
+        } else {
+          tuner[name].accumulate(dy, x);
+        }
+      };
+      backward("c", 3, 4);
+      if (t != 1) backward("b", 30, 7);  // at 1 it is the regularizer's alone
+      if (t != 3) backward("a", 20, 9);
+      auto const report = tuner.step();
+      for (auto const sum : {report.regularizer_loss(), report.gradient_norm()}) reports.push_back(sum);
+      reports.push_back(static_cast<double>(report.at_or_above()));
+    }
+    for (auto const* other : {&b, &c}) a.insert(a.end(), other->begin(), other->end());
+    return std::pair{a, reports};
+  };
+  for (bool const reselected : {false, true}) {
+    auto const [weights, reports] = run(true, reselected);
+    auto const [expected, expected_reports] = run(false, reselected);
+    CHECK(same_bits(weights, expected));
+    CHECK(difference(reports, expected_reports, {1e-12, 0}) == "");
+  }
+}
+
+TEST_CASE("what does not go together with an update in the backward pass") {
+  auto a = uniform<float>("a", 40, 0.1);
+  auto const g = uniform<float>("g", 40);
+  auto tuner = make_tuner({named("a", a, {8, 5})});
+  auto const base = a;
+  tuner.update_in_backward("a");  // without gradient
+  CHECK(same_bits(a, base));
+  tuner["a"].accumulate(g);
+  tuner.update_in_backward("a");
+  auto const once = moved(base, below_threshold(base, 0.08), g, 0.01F);
+  CHECK(difference(a, once, {1e-8, 0}) == "");
+  CHECK(complaint<sara::value_error>([&] { tuner["a"].accumulate(g); }, {"'a'", "step()"}) == "");
+  sara::test::scratch const folder;
+  CHECK(complaint<sara::value_error>([&] { tuner.save_state(folder / "state"); }, {"'a'", "step()"}) == "");
+  tuner.update_in_backward("a");
+  tuner.zero_gradient();
+  tuner.step();
+  CHECK(difference(a, once, {1e-8, 0}) == "");
+  tuner["a"].accumulate(g);
+  tuner.step();
+  CHECK(difference(a, moved(once, below_threshold(base, 0.08), g, 0.01F), {1e-8, 0}) == "");
+  CHECK(complaint<sara::name_error>([&] { tuner.update_in_backward("b"); }, {"'b'"}) == "");
+
+  auto clipped = make_tuner({named("a", a, {8, 5})}, {.clip = 1});
+  CHECK(complaint<sara::value_error>([&] { clipped.update_in_backward("a"); }, {"clip_norm", "'a'"}) == "");
+}
+
 TEST_CASE("excluded tensors stay, whatever they are given") {
   auto a = uniform<float>("a", 40, 0.1);
   auto b = uniform<float>("b", 8, 0.1);

@@ -139,17 +139,20 @@ class fine_tuner {
   /// No step is lost at a reselection: it comes after the update, moments start anew, the rate goes on.
   /// Complexity: O(learning entries), and what the regularizer takes. Does not synchronise unless it reselects.
   report step() {
-    auto const rate = base_rate() * schedule_.factor(steps_);
-    auto* const sums = sums_.data();
-    set_zero(backend_, sums, 1);
-    regularize();
-    if (clip_) {
+    auto const rate = current_rate();
+    auto* const sums = begin_sums();
+    auto const run = regularized_now();
+    for (auto m = run.first; m < run.first + run.count; ++m)
+      regularize(segments_[matrices_[static_cast<std::size_t>(m)]]);
+    if (clips()) {
       squared_norm(backend_, arena_.gradient(), arena_.slots(), &sums->squared_norm);
       clip_factor(backend_, &sums->squared_norm, clip_->max, &sums->clip_factor);
     }
     detail::count_at_or_above(backend_, segments_, &sums->update.at_or_above);
-    detail::update_entries(backend_, segments_, arena_, update_, rate, clip_ ? &sums->clip_factor : nullptr,
-                           &sums->update);
+    detail::update_entries(backend_, std::span{segments_}, arena_, update_, rate,
+                           clips() ? &sums->clip_factor : nullptr, &sums->update);
+    for (auto& s : segments_) s.phase = detail::step_phase::untouched;
+    sums_begun_ = false;
     ++steps_;
     bool const reselect = scheduler_.reselects_after(steps_);
     if (reselect) {
@@ -159,10 +162,34 @@ class fine_tuner {
     return {*this, steps_, rate, reselect, arena_.slots()};
   }
 
-  /// Forgets the gradients since the last step.
+  /// Regularises and updates one tensor in the middle of a backward pass, while its weights are in cache; step() then
+  /// leaves it out. The weights get the same bits as from step() alone.
+  ///
+  /// To be called once all of the tensor's gradient is there, and when its layer has no more use for the old weights:
+  /// after the gradient of the layer's input. Further gradients before step() are refused. A tensor without gradient
+  /// stays as it is. Not from two threads at once.
+  /// @throws name_error   if the weights had no such name
+  /// @throws value_error  where gradients are clipped: their norm is over all tensors
+  /// Complexity: O(learning entries of the tensor), and what the regularizer takes. Does not synchronise.
+  void update_in_backward(std::string_view name) {
+    detail::require<value_error>(!clips(), "fine_tuner: update_in_backward('", name,
+                                 "') expected a tuner without clip_norm, whose norm is over all tensors, got one of ",
+                                 clip_ ? clip_->max : 0.0);
+    auto const at = index_[name];
+    if (!at || segments_[*at].phase == detail::step_phase::updated) return;
+    auto& s = segments_[*at];
+    auto* const sums = begin_sums();
+    auto const run = regularized_now();
+    auto const first = matrices_.begin() + run.first;
+    if (std::binary_search(first, first + run.count, *at)) regularize(s);
+    detail::update_entries(backend_, std::span{&s, 1}, arena_, update_, current_rate(), nullptr, &sums->update);
+  }
+
+  /// Forgets the gradients since the last step. What was updated in the backward pass stays so.
   void zero_gradient() {
     set_zero(backend_, arena_.gradient(), arena_.slots());
-    for (auto& s : segments_) s.has_gradient = false;
+    for (auto& s : segments_)
+      if (s.phase == detail::step_phase::has_gradient) s.phase = detail::step_phase::untouched;
   }
 
   /// What was learned so far: current minus original values of all of M as first selected, frozen entries included.
@@ -185,8 +212,14 @@ class fine_tuner {
 
   /// Writes everything that resuming needs, atomically: values, moments, gradients so far, masks, counters. Policies
   /// are not written; their random choices are functions of seed and step, so there is no generator to save.
-  /// @throws file_error  Synchronises. Layout: sara/tune/state.hpp
+  /// @throws file_error
+  /// @throws value_error  in the middle of a backward pass that updates
+  /// Synchronises. Layout: sara/tune/state.hpp
   void save_state(std::filesystem::path const& path) const {
+    for (auto const& s : segments_)
+      detail::require<value_error>(s.phase != detail::step_phase::updated,
+                                   "fine_tuner: save_state expected step() after update_in_backward, got '", s.name,
+                                   "' updated since the last one");
     detail::state_writer<Backend, R>{backend_, update_.moments()}.write(path, segments_, arena_, steps_);
   }
 
@@ -201,6 +234,7 @@ class fine_tuner {
     segments_ = std::move(loaded.segments);
     arena_ = std::move(loaded.arena);
     steps_ = loaded.steps;
+    sums_begun_ = false;
     for (std::size_t i = 0; i < segments_.size(); ++i)
       scatter(backend_, loaded.values[i].data(), segments_[i].selected.ref(), segments_[i].weights);
     backend_.synchronize();
@@ -333,16 +367,28 @@ class fine_tuner {
       if (segments_[i].count() > 0 && regularizer_.applies_to(segments_[i].weights.shape())) matrices_.push_back(i);
   }
 
-  void regularize() {
-    auto const run = regularizer_.at(steps_, static_cast<std::int64_t>(matrices_.size()));
-    for (auto m = run.first; m < run.first + run.count; ++m) {
-      auto& s = segments_[matrices_[static_cast<std::size_t>(m)]];
-      if (static_cast<std::int64_t>(values_.size()) < s.count()) values_ = backend_.template allocate<R>(s.count());
-      gather(backend_, s.weights, s.store().ref(), values_.data());
-      regularizer_.add(backend_, s.store().ref(), static_cast<R const*>(values_.data()), arena_.gradient() + s.first,
-                       &sums_.data()->regularizer_loss);
-      s.has_gradient = true;
-    }
+  [[nodiscard]] double current_rate() const { return base_rate() * schedule_.factor(steps_); }
+  /// Whether the update must wait for the norm of the whole gradient.
+  [[nodiscard]] bool clips() const { return clip_ && std::isfinite(clip_->max); }
+
+  /// The sums of the step to come: zero at its first update.
+  detail::step_sums* begin_sums() {
+    if (!std::exchange(sums_begun_, true)) set_zero(backend_, sums_.data(), 1);
+    return sums_.data();
+  }
+
+  /// Which of the matrices the regularizer has its turn with in the step to come.
+  [[nodiscard]] matrix_run regularized_now() const {
+    return regularizer_.at(steps_, static_cast<std::int64_t>(matrices_.size()));
+  }
+
+  void regularize(segment& s) {
+    if (s.phase == detail::step_phase::updated) return;
+    if (static_cast<std::int64_t>(values_.size()) < s.count()) values_ = backend_.template allocate<R>(s.count());
+    gather(backend_, s.weights, s.store().ref(), values_.data());
+    regularizer_.add(backend_, s.store().ref(), static_cast<R const*>(values_.data()), arena_.gradient() + s.first,
+                     &sums_.data()->regularizer_loss);
+    s.phase = detail::step_phase::has_gradient;
   }
 
   Backend backend_;
@@ -353,6 +399,7 @@ class fine_tuner {
   std::optional<clip_norm> clip_;
   double base_rate_ = 0;
   std::int64_t steps_ = 0;
+  bool sums_begun_ = false;   // an update of the step to come has been
   detail::name_index index_;  // names to segments
   std::vector<segment> segments_;
   std::vector<std::size_t> matrices_;  // segments that the regularizer applies to

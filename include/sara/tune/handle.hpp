@@ -9,13 +9,15 @@
 #include <sara/backprop/embedding.hpp>
 #include <sara/backprop/gather.hpp>
 #include <sara/backprop/linear.hpp>
+#include <sara/error.hpp>
 #include <sara/tensor/traits.hpp>
 #include <sara/tune/segment.hpp>
 
 namespace sara {
 
 /// One tensor of a fine_tuner, for the layer that owns it: takes what its backward pass has at hand and adds to the
-/// compact gradient. Sums go on until the tuner's next step, over as many backward passes as there are.
+/// compact gradient. Sums go on until the tuner's next step, over as many backward passes as there are; a tensor that
+/// was updated in the backward pass takes no more until then, and says so by a value_error.
 ///
 /// A cheap value. It ends with the tuner, and when the tuner is moved, reselects or loads a state: then ask for a new
 /// one. The handle of a tensor that does not learn ignores everything it is given. Handles of different tensors may be
@@ -75,7 +77,10 @@ class tensor_handle {
  private:
   bool begin() {
     if (!learns()) return false;
-    segment_->has_gradient = true;
+    detail::require<value_error>(
+        segment_->phase != detail::step_phase::updated, "fine_tuner: '", segment_->name,
+        "' was updated in this backward pass: expected step() before its next gradient, got one");
+    segment_->phase = detail::step_phase::has_gradient;
     return true;
   }
 

@@ -76,37 +76,40 @@ struct step_sums {
   update_sums update;
 };
 
-/// Moves every tensor that got a gradient and forgets the gradient.  (SaRA, eq. 3 and 6)
+/// Moves every tensor that has a gradient and forgets the gradient.  (SaRA, eq. 3 and 6)
 /// @param clip  factor of the gradients, in the backend's memory, or null
 /// @param sums  added to, in the backend's memory
 template <class Backend, Real R, class Segment, UpdateRule Rule>
-void update_entries(Backend const& backend, std::vector<Segment>& segments, arena<Backend, R>& columns,
-                    Rule const& rule, double rate, double const* clip, update_sums* sums) {
+void update_entries(Backend const& backend, std::span<Segment> segments, arena<Backend, R>& columns, Rule const& rule,
+                    double rate, double const* clip, update_sums* sums) {
   using kernel_type = decltype(rule.template kernel<R>(update_step{}));
   by_dtype(
       segments,
       [&]<class T>(Segment& s) {
         using entry = update_entry<T, R, kernel_type>;
         std::optional<sparse_job<decltype(s.store().ref()), entry>> job;
-        if (std::exchange(s.has_gradient, false))
+        if (s.phase == step_phase::has_gradient) {
+          s.phase = step_phase::updated;
           job = {s.store().ref(),
                  entry{s.weights.template as<T>(), s.has_master() ? columns.master() + s.first : nullptr,
                        columns.gradient() + s.first, columns.moments() + s.first, columns.slots(), clip,
                        rule.template kernel<R>(update_step{++s.t, rate}),
                        s.threshold.value_or(std::numeric_limits<double>::infinity())}};
+        }
         return job;
       },
       [&](auto jobs) { backend.reduce(jobs, sums); });
 }
 
-/// *count += entries with |w| ≥ θ among those that learn, in tensors that have a θ and that this step does not update.
+/// *count += entries with |w| ≥ θ among those that learn, in tensors that have a θ and that this step leaves alone.
 template <class Backend, class Segment>
 void count_at_or_above(Backend const& backend, std::vector<Segment> const& segments, double* count) {
   by_dtype(
       segments,
       [&]<class T>(Segment const& s) {
         std::optional<sparse_job<decltype(s.store().ref()), at_or_above<T>>> job;
-        if (s.threshold && !s.has_gradient) job = {s.store().ref(), {s.weights.template as<T>(), *s.threshold}};
+        if (s.threshold && s.phase == step_phase::untouched)
+          job = {s.store().ref(), {s.weights.template as<T>(), *s.threshold}};
         return job;
       },
       [&](auto jobs) { backend.reduce(jobs, count); });

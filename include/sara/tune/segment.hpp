@@ -34,6 +34,9 @@ struct memory_summary {
 
 namespace detail {
 
+/// How far a tensor is in the step to come.
+enum class step_phase : std::uint8_t { untouched, has_gradient, updated };
+
 /// One tensor that learns: its positions, and its part of the arena's columns.
 template <class Backend, class Store, Real R>
 struct segment {
@@ -47,7 +50,7 @@ struct segment {
   std::vector<R> original;                                   // [selected], host memory
   std::int64_t first = 0;                                    // slot in the arena's columns
   std::int64_t t = 0;                                        // steps since its moments started
-  bool has_gradient = false;                                 // since the last step
+  step_phase phase = step_phase::untouched;                  // since the last step
   std::optional<typename Backend::sampling_plan> plan = {};  // of store(), from the first sampled product on
 
   [[nodiscard]] Store const& store() const { return reselected ? *reselected : selected; }

@@ -40,7 +40,8 @@ class state_writer {
     safetensors_writer file;
     nlohmann::json state{{"steps", steps}, {"moments", moments_}, {"tensors", nlohmann::json::object()}};
     for (auto const& s : segments) {
-      state["tensors"][s.name] = {{"base", hex_of(s.base_hash)}, {"t", s.t}, {"gradient", s.has_gradient}};
+      state["tensors"][s.name] = {
+          {"base", hex_of(s.base_hash)}, {"t", s.t}, {"gradient", s.phase == step_phase::has_gradient}};
       add_positions(file, s.name + ".positions", s.weights.size(), positions_of(backend_, s.selected));
       if (s.reselected)
         add_positions(file, s.name + ".reselected", s.weights.size(), positions_of(backend_, *s.reselected));
@@ -123,10 +124,10 @@ class state_reader {
       require<base_error>(hash_of_hex(where, fact.at("base").template get<std::string>()) == tensor.base_hash, where,
                           ": expected the base weights that the state was made from, got other ones");
       auto const positions = read_positions(file, tensor.name + ".positions", tensor.weights.size());
-      out.segments.push_back({tensor.name, tensor.weights, store_of(tensor, positions), std::nullopt, tensor.threshold,
-                              tensor.not_finite, tensor.base_hash,
-                              file.read<R>(tensor.name + ".original", std::ssize(positions)), 0, t,
-                              fact.at("gradient").template get<bool>()});
+      out.segments.push_back(
+          {tensor.name, tensor.weights, store_of(tensor, positions), std::nullopt, tensor.threshold, tensor.not_finite,
+           tensor.base_hash, file.read<R>(tensor.name + ".original", std::ssize(positions)), 0, t,
+           fact.at("gradient").template get<bool>() ? step_phase::has_gradient : step_phase::untouched});
       if (file.contains(tensor.name + ".reselected")) {
         auto const left = read_positions(file, tensor.name + ".reselected", tensor.weights.size());
         require<file_error>(std::includes(positions.begin(), positions.end(), left.begin(), left.end()), where,
