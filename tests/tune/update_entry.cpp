@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <sara/backend/host.hpp>
+#include <sara/store/flat_index.hpp>
 #include <sara/tune/update_entry.hpp>
 #include <sara/update/adamw.hpp>
 #include <sara/update/sgd.hpp>
@@ -16,13 +17,15 @@
 
 namespace {
 
-/// The whole pass, and the rule's kernel entry by entry, agree on values, moments and sums.
+constexpr std::int64_t n = 20'000 + 7;  // more than one range, and a rest that fills no lanes
+
+/// The whole pass, and the rule's kernel entry by entry, agree on values, moments and sums; the n entries that move are
+/// `apart` weights from each other.
 template <class R, class Rule>
-void check_pass(Rule const& rule, double clip) {
-  constexpr std::int64_t n = 20'000 + 7;  // more than one range, and a rest that fills no lanes
+void check_pass(Rule const& rule, double clip, std::int64_t apart) {
   constexpr double threshold = 0.3;
   sara::host const backend{2};
-  auto weights = sara::test::uniform<R>("weights", n);
+  auto weights = sara::test::uniform<R>("weights", n * apart);
   auto gradient = sara::test::uniform<R>("gradient", n);
   auto moments = sara::test::uniform<R>("moments", n * rule.moments());
   for (auto& m : moments) m = std::abs(m);
@@ -30,19 +33,23 @@ void check_pass(Rule const& rule, double clip) {
   auto expected_moments = moments;
   auto const kernel = rule.template kernel<R>({.t = 3, .rate = 1e-2});
   sara::detail::update_sums expected_sums;
-  for (std::size_t i = 0; i < expected.size(); ++i) {
+  std::vector<std::int64_t> positions;
+  for (std::size_t i = 0; i < gradient.size(); ++i) {
+    positions.push_back(static_cast<std::int64_t>(i) * apart);
+    auto& value = expected[static_cast<std::size_t>(positions.back())];
     expected_sums.squared_norm += static_cast<double>(gradient[i]) * static_cast<double>(gradient[i]);
-    kernel(expected[i], static_cast<R>(clip) * gradient[i], sara::moments_of_entry<R>{expected_moments.data() + i, n});
-    expected_sums.at_or_above += static_cast<double>(std::abs(expected[i])) >= threshold;
+    kernel(value, static_cast<R>(clip) * gradient[i], sara::moments_of_entry<R>{expected_moments.data() + i, n});
+    expected_sums.at_or_above += static_cast<double>(std::abs(value)) >= threshold;
   }
 
   sara::entries<R> to;
   to.data = weights.data();
-  to.count = n;
+  to.count = n * apart;
+  sara::flat_index<sara::host> const store{backend, {n, apart}, positions.data(), n};
   using entry = sara::detail::update_entry<R, R, std::remove_const_t<decltype(kernel)>>;
   sara::detail::update_sums sums;
-  sara::reduce(backend, sara::all_positions{n},
-               entry{to, nullptr, gradient.data(), moments.data(), n, &clip, kernel, threshold}, &sums);
+  sara::reduce(backend, store.ref(), entry{to, nullptr, gradient.data(), moments.data(), n, &clip, kernel, threshold},
+               &sums);
   double largest = 0;
   for (std::size_t i = 0; i < weights.size(); ++i)
     largest = std::max(largest, std::abs(static_cast<double>(weights[i] - expected[i])));
@@ -57,8 +64,10 @@ void check_pass(Rule const& rule, double clip) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("lanes move as single entries do", R, float, double) {
-  check_pass<R>(sara::adamw{}, 1);
-  check_pass<R>(sara::adamw{.amsgrad = true}, 0.5);
-  check_pass<R>(sara::sgd{.momentum = 0.9, .nesterov = true}, 0.25);
-  check_pass<R>(sara::sgd{.weight_decay = 0.1}, 1);
+  for (std::int64_t const apart : {1, 3}) {
+    check_pass<R>(sara::adamw{}, 1, apart);
+    check_pass<R>(sara::adamw{.amsgrad = true}, 0.5, apart);
+    check_pass<R>(sara::sgd{.momentum = 0.9, .nesterov = true}, 0.25, apart);
+    check_pass<R>(sara::sgd{.weight_decay = 0.1}, 1, apart);
+  }
 }

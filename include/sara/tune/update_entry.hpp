@@ -90,27 +90,39 @@ struct update_entry {
 
   void prefetch(std::int64_t position) const { __builtin_prefetch(&weights[position], 1); }
 
-  /// The same for a run of slots: weights are gathered, moved in lanes where the rule can, and scattered.
+  /// The same for a run of slots: weights are gathered, moved in lanes where the rule can, and scattered; neighbours
+  /// stay where they are.
   update_sums operator()(std::int64_t slot, std::int64_t const* positions, std::int64_t count) const {
     std::array<R, batch_slots> gathered;
     R* values = gathered.data();
-    if constexpr (std::is_same_v<T, R>)
-      over_weights(positions, count, [&](T const& w, std::int64_t j) { values[j] = w; });
-    else
+    bool in_place = false;
+    if constexpr (std::is_same_v<T, R>) {
+      in_place = weights.dense && positions[count - 1] - positions[0] == count - 1;
+      if (in_place)
+        values = weights.data + positions[0];
+      else
+        over_weights(positions, count, [&](T const& w, std::int64_t j) { values[j] = w; });
+    } else {
       values = master + slot;
+    }
 
     R* const g = gradient + slot;
     update_sums sums{sum_of_squares(g, count), 0};
     move_run(slot, values, g, count);
     for (std::int64_t j = 0; j < count; ++j) g[j] = 0;
 
-    std::array<T, batch_slots> rounded;
-    for (std::int64_t j = 0; j < count; ++j) rounded[static_cast<std::size_t>(j)] = narrow<T>(values[j]);
+    [[maybe_unused]] std::array<T, batch_slots> narrowed;
+    T const* moved = nullptr;
+    if constexpr (std::is_same_v<T, R>) {
+      moved = values;
+    } else {
+      for (std::int64_t j = 0; j < count; ++j) narrowed[static_cast<std::size_t>(j)] = narrow<T>(values[j]);
+      moved = narrowed.data();
+    }
     std::int32_t at_or_above = 0;
-    for (std::int64_t j = 0; j < count; ++j)
-      at_or_above += magnitude_of(widen(rounded[static_cast<std::size_t>(j)])) >= threshold;
-    over_weights(positions, count, [&](T& w, std::int64_t j) { w = rounded[static_cast<std::size_t>(j)]; });
+    for (std::int64_t j = 0; j < count; ++j) at_or_above += magnitude_of(widen(moved[j])) >= threshold;
     sums.at_or_above = at_or_above;
+    if (!in_place) over_weights(positions, count, [&](T& w, std::int64_t j) { w = moved[j]; });
     return sums;
   }
 
