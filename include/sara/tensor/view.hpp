@@ -121,7 +121,7 @@ class basic_tensor_view {
     detail::require<shape_error>(shape.rank() == stride.rank(), "tensor: expected ", shape.rank(),
                                  " strides for extents ", shape, ", got ", stride.rank());
     for (int i = 0; i < shape.rank(); ++i)
-      detail::require<shape_error>(shape[i] >= 0, "tensor: expected extents of at least 0, got ", shape);
+      detail::require<shape_error>(shape_[i] >= 0, "tensor: expected extents of at least 0, got ", shape);
     detail::require<shape_error>(data != nullptr || size() == 0, "tensor of extents ", shape,
                                  ": expected a pointer to its elements, got null");
   }
