@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <concepts>
 #include <cstddef>
@@ -38,8 +39,11 @@ class extents {
   /// Product of all entries; 1 for rank 0.
   [[nodiscard]] constexpr std::int64_t product() const noexcept {
     std::int64_t n = 1;
-    for (int i = 0; i < rank_; ++i) n *= (*this)[i];
+    for (int i = 0; i < max_rank; ++i) n *= i < rank_ ? (*this)[i] : 1;  // a fixed count, which GCC can follow
     return n;
+  }
+  [[nodiscard]] constexpr bool any_negative() const noexcept {
+    return std::any_of(values_.begin(), values_.end(), [](std::int64_t value) { return value < 0; });
   }
   friend constexpr bool operator==(extents const&, extents const&) = default;
   friend std::ostream& operator<<(std::ostream& out, extents const& e) {
@@ -120,8 +124,7 @@ class basic_tensor_view {
         memory_{where} {
     detail::require<shape_error>(shape.rank() == stride.rank(), "tensor: expected ", shape.rank(),
                                  " strides for extents ", shape, ", got ", stride.rank());
-    for (int i = 0; i < shape.rank(); ++i)
-      detail::require<shape_error>(shape_[i] >= 0, "tensor: expected extents of at least 0, got ", shape);
+    detail::require<shape_error>(!shape.any_negative(), "tensor: expected extents of at least 0, got ", shape);
     detail::require<shape_error>(data != nullptr || size() == 0, "tensor of extents ", shape,
                                  ": expected a pointer to its elements, got null");
   }

@@ -17,6 +17,7 @@
 #include <sara/tensor/dtype.hpp>
 #include <sara/tensor/view.hpp>
 #include <sara/tune/arena.hpp>
+#include <sara/tune/segment.hpp>
 #include <sara/tune/update_entry.hpp>
 #include <sara/update/concept.hpp>
 
