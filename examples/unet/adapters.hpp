@@ -25,8 +25,10 @@ inline void apply_adapters(sara::host const& backend, model<float>& net,
     throw std::invalid_argument{"expected one scale for each adapter, got " + std::to_string(scales.size()) +
                                 " scales for " + std::to_string(files.size()) + " adapters"};
   std::vector<sara::adapter> adapters;
+  adapters.reserve(files.size());
   for (auto const& file : files) adapters.push_back(sara::load_adapter(file));
   std::vector<sara::weighted_adapter> parts;
+  parts.reserve(adapters.size());
   for (std::size_t i = 0; i < adapters.size(); ++i) parts.push_back({adapters[i], scales.empty() ? 1.0 : scales[i]});
   [[maybe_unused]] auto const applied = sara::apply(backend, sara::merge(parts), named_weights(net));
 }

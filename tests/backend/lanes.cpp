@@ -28,7 +28,10 @@ TEST_CASE_TEMPLATE("lane l becomes the sum of vector l, for any number of vector
     for (std::size_t i = 0; i < N; ++i)
       for (std::size_t j = 0; j < n; ++j) v[i][j] = static_cast<R>(100 * i + j);
     sara::detail::sum_lanes<R, N>(v.data());
-    for (std::size_t i = 0; i < N; ++i) CHECK(v[0][i] == static_cast<R>(n * (100 * i) + n * (n - 1) / 2));
+    for (std::size_t i = 0; i < N; ++i) {
+      R const sum = v[0][i];  // Clang binds no reference to an element
+      CHECK(sum == static_cast<R>(n * (100 * i) + n * (n - 1) / 2));
+    }
   };
   check(std::integral_constant<std::size_t, 1>{});
   check(std::integral_constant<std::size_t, 3>{});
