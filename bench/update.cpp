@@ -40,6 +40,7 @@ struct work {
                                                                                   gradient.data(),
                                                                                   moments.data(),
                                                                                   count,
+                                                                                  rule.moments(),
                                                                                   nullptr,
                                                                                   rule.kernel<float>({++step, rate})});
   }

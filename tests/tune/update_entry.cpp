@@ -48,8 +48,8 @@ void check_pass(Rule const& rule, double clip, std::int64_t apart) {
   sara::flat_index<sara::host> const store{backend, {n, apart}, positions.data(), n};
   using entry = sara::detail::update_entry<R, R, std::remove_const_t<decltype(kernel)>>;
   sara::detail::update_sums sums;
-  sara::reduce(backend, store.ref(), entry{to, nullptr, gradient.data(), moments.data(), n, &clip, kernel, threshold},
-               &sums);
+  sara::reduce(backend, store.ref(),
+               entry{to, nullptr, gradient.data(), moments.data(), n, rule.moments(), &clip, kernel, threshold}, &sums);
   double largest = 0;
   for (std::size_t i = 0; i < weights.size(); ++i)
     largest = std::max(largest, std::abs(static_cast<double>(weights[i] - expected[i])));

@@ -28,20 +28,12 @@ struct update_sums {
   [[nodiscard]] SARA_HOST_DEVICE friend update_sums operator+(update_sums a, update_sums const& b) { return a += b; }
 };
 
-/// Lanes anywhere in a column.
-template <Real R>
-struct lanes_in_column {
-  // NOLINTNEXTLINE(modernize-use-using): the attribute needs a typedef
-  typedef R type __attribute__((vector_size(64), aligned(alignof(R)), may_alias));
-};
-
-/// moments_of_entry, of as many neighbouring entries as there are lanes.
+/// moments_of_entry, of as many neighbouring entries as there are lanes: copies, since a column is aligned to its
+/// numbers only, and Clang forgets that of a reference.
 template <Real R>
 struct moments_of_lanes {
-  using lanes_type = typename lanes_in_column<R>::type;
-  R* first;
-  std::int64_t stride;
-  [[nodiscard]] lanes_type& operator[](int k) const { return *reinterpret_cast<lanes_type*>(first + k * stride); }
+  lanes<R>* first;
+  [[nodiscard]] lanes<R>& operator[](int k) const { return first[k]; }
 };
 
 /// Σ x² in eight fixed partial sums, so that the compiler may use lanes.
@@ -69,6 +61,7 @@ struct update_entry {
   R* gradient;
   R* moments;
   std::int64_t moment_stride;
+  int moment_count;
   double const* clip;  // null: no clipping
   Kernel move;
   double threshold = std::numeric_limits<double>::infinity();  // θ of at_or_above
@@ -143,12 +136,18 @@ struct update_entry {
 #ifndef __CUDACC__  // nvcc's front end knows too little of vectors
     if constexpr (requires { Kernel::on_lanes; }) {
       constexpr auto n = static_cast<std::int64_t>(lane_count<R>);
+      lanes<R> state[max_moments] = {};
       for (; j + n <= count; j += n) {
         lanes<R> value, clipped;
         load<R>(value, values + j);
         load<R>(clipped, g + j);
         clipped *= factor;
-        move(value, clipped, moments_of_lanes<R>{moments + slot + j, moment_stride});
+        R* const column = moments + slot + j;
+        for (int k = 0; k < max_moments; ++k)
+          if (k < moment_count) load<R>(state[k], column + k * moment_stride);
+        move(value, clipped, moments_of_lanes<R>{state});
+        for (int k = 0; k < max_moments; ++k)
+          if (k < moment_count) store<R>(state[k], column + k * moment_stride);
         store<R>(value, values + j);
       }
     }

@@ -89,12 +89,8 @@ template <Positions P, Real R, class Engine>
 }
 
 /// Whether an iteration is worth a try: not for a matrix so small that a decomposition is faster than its fixed costs,
-/// nor for a nearly square one of middle size, whose smallest singular values it often cannot resolve, so that the
-/// decomposition has to be paid as well.
-[[nodiscard]] inline bool iteration_pays(occupied_matrix const& a) {
-  bool const nearly_square = a.cols < 2 * a.rows;
-  return a.rows >= (nearly_square ? 512 : 96);
-}
+/// or that its smallest singular values are often below what the iteration resolves.
+[[nodiscard]] inline bool iteration_pays(occupied_matrix const& a) { return a.rows >= 64; }
 
 template <Positions P, Real R>
 [[nodiscard]] double polar_factor(thread_pool&, exact_svd, P positions, R const* values, double weight, R* gradient) {
