@@ -3,4 +3,5 @@
 # The presets turn them into errors, so that a compiler newer than ours breaks nobody's build.
 add_library(sara_warnings INTERFACE)
 target_compile_options(sara_warnings INTERFACE
-  $<$<COMPILE_LANG_AND_ID:CXX,GNU,Clang,AppleClang>:-Wall;-Wextra;-Wconversion;-Wshadow>)
+  $<$<COMPILE_LANG_AND_ID:CXX,GNU,Clang,AppleClang>:-Wall;-Wextra;-Wconversion;-Wshadow>
+  $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wshadow>)

@@ -48,6 +48,8 @@ class laid_out {
   }
 
   [[nodiscard]] const_tensor_view view() const { return {data_.data(), shape_, stride_}; }
+  /// Elements in memory, gaps included.
+  [[nodiscard]] std::int64_t size() const { return std::ssize(data_); }
 
  private:
   std::vector<T> data_;

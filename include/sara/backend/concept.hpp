@@ -25,6 +25,9 @@ struct value_probe {
 struct bits_probe {
   std::uint64_t operator()(std::int64_t, std::int64_t) const { return 0; }
 };
+struct call_probe {
+  void operator()(std::int64_t) const {}
+};
 }  // namespace detail
 
 /// The exact engine of polar_factor: a singular value decomposition, truncated at the numerical rank.
@@ -63,11 +66,14 @@ using polar_engine = std::variant<automatic_polar, exact_svd, qdwh, polar_expres
 /// weight.
 /// - `polar_factor(engine, positions, values, weight, gradient, norm)`: adds weight · ‖A‖_* to *norm and
 ///   weight · (U_r V_rᵀ)[M] to `gradient`, where A is the matrix with `values` at M (eq. 4 and 5).
+/// - `side_by_side(n, f)`: f(i) for i < n, calls of other primitives that write no memory in common; at the same time
+/// where the backend can.
 /// - `synchronize()`: all work handed over has ended.
 ///
-/// `download`, `compact`, `order_statistic` and `synchronize` wait; no other primitive does, so that a training step
-/// can be captured in a graph. Work runs in the order in which it was handed over. The same input gives the same bits
-/// on one backend, for any number of threads. How the host, a CUDA device and an autograd framework provide each
+/// `download`, `compact`, `order_statistic` and `synchronize` wait; `upload`, `plan_sampling`, `sampled_rows` and
+/// `polar_factor(exact_svd)` may. No other primitive does, so that a training step can be captured in a graph once its
+/// plans are made. Work runs in the order in which it was handed over. The same input gives the same bits on one
+/// backend, for any number of threads. How the host, a CUDA device and an autograd framework provide each
 /// primitive: docs/backend.md.
 template <class B>
 concept TensorBackend = std::copy_constructible<B> &&
@@ -95,6 +101,7 @@ concept TensorBackend = std::copy_constructible<B> &&
   b.polar_factor(qdwh{}, positions, column, 1.0, column, sum);
   b.polar_factor(polar_express{}, positions, column, 1.0, column, sum);
   b.polar_factor(automatic_polar{}, positions, column, 1.0, column, sum);
+  b.side_by_side(n, detail::call_probe{});
   b.synchronize();
 };
 

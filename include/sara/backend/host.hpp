@@ -139,6 +139,12 @@ class host {
     *norm += weight * detail::polar_factor(*pool_, engine, positions, values, weight, gradient);
   }
 
+  /// A task each; what f calls then runs in that task's thread.
+  template <class F>
+  void side_by_side(std::int64_t n, F&& f) const {
+    pool_->parallel_for(n, f);
+  }
+
   void synchronize() const noexcept {}
 
  private:

@@ -79,7 +79,7 @@ class bitmask {
     return static_cast<std::int64_t>(words_.size() * sizeof(std::uint64_t) + ranks_.size() * sizeof(std::int64_t));
   }
 
- private:
+  // How it is built; public, as nvcc takes no private type in a kernel's arguments.
   SARA_HOST_DEVICE static std::int64_t rank(std::int64_t const* positions, std::int64_t count, std::int64_t p) {
     return detail::first_at_least(count, p, [positions](std::int64_t i) { return positions[i]; });
   }
@@ -103,6 +103,7 @@ class bitmask {
     }
   };
 
+ private:
   matrix_shape shape_;
   std::int64_t count_ = 0;
   typename Backend::template buffer<std::uint64_t> words_;

@@ -21,10 +21,11 @@ class row_index {
     std::int64_t const* offsets = nullptr;  // [segments + 1], the first slot of each segment
     std::uint16_t const* columns = nullptr;
     std::int64_t segments_per_row = 1;
+    std::int64_t n = 0;
     matrix_shape matrix;
 
     [[nodiscard]] SARA_HOST_DEVICE std::int64_t segments() const { return matrix.rows * segments_per_row; }
-    [[nodiscard]] SARA_HOST_DEVICE std::int64_t count() const { return offsets[segments()]; }
+    [[nodiscard]] SARA_HOST_DEVICE std::int64_t count() const { return n; }
     [[nodiscard]] SARA_HOST_DEVICE matrix_shape shape() const { return matrix; }
 
     /// Position of the segment's first element.
@@ -66,13 +67,13 @@ class row_index {
     for_each(backend, all_positions{count}, columns_of{shape.cols, positions, columns_.data()});
   }
 
-  [[nodiscard]] ref_type ref() const { return {offsets_.data(), columns_.data(), segments_per_row_, shape_}; }
+  [[nodiscard]] ref_type ref() const { return {offsets_.data(), columns_.data(), segments_per_row_, count(), shape_}; }
   [[nodiscard]] std::int64_t count() const noexcept { return static_cast<std::int64_t>(columns_.size()); }
   [[nodiscard]] std::int64_t bytes() const noexcept {
     return static_cast<std::int64_t>(offsets_.size() * sizeof(std::int64_t) + columns_.size() * sizeof(std::uint16_t));
   }
 
- private:
+  // How it is built; public, as nvcc takes no private type in a kernel's arguments.
   struct segment_offsets {
     ref_type ref;
     std::int64_t const* positions;
@@ -92,6 +93,7 @@ class row_index {
     }
   };
 
+ private:
   matrix_shape shape_;
   std::int64_t segments_per_row_ = 1;
   typename Backend::template buffer<std::int64_t> offsets_;

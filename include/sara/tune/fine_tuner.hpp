@@ -142,8 +142,8 @@ class fine_tuner {
     auto const rate = current_rate();
     auto* const sums = begin_sums();
     auto const run = regularized_now();
-    for (auto m = run.first; m < run.first + run.count; ++m)
-      regularize(segments_[matrices_[static_cast<std::size_t>(m)]]);
+    backend_.side_by_side(run.count, [&](std::int64_t i) { regularize(run.first + i); });
+    reduce(backend_, all_positions{std::ssize(matrices_)}, detail::take_loss{losses_.data()}, &sums->regularizer_loss);
     if (clips()) {
       squared_norm(backend_, arena_.gradient(), arena_.slots(), &sums->squared_norm);
       clip_factor(backend_, &sums->squared_norm, clip_->max, &sums->clip_factor);
@@ -181,7 +181,8 @@ class fine_tuner {
     auto* const sums = begin_sums();
     auto const run = regularized_now();
     auto const first = matrices_.begin() + run.first;
-    if (std::binary_search(first, first + run.count, *at)) regularize(s);
+    auto const found = std::lower_bound(first, first + run.count, *at);
+    if (found != first + run.count && *found == *at) regularize(found - matrices_.begin());
     detail::update_entries(backend_, std::span{&s, 1}, arena_, update_, current_rate(), nullptr, &sums->update);
   }
 
@@ -263,7 +264,7 @@ class fine_tuner {
 
   /// Exactly what is held beside the model.
   [[nodiscard]] memory_summary memory() const {
-    memory_summary out{0, 0, arena_.bytes(), 0, static_cast<std::int64_t>(values_.size() * sizeof(R))};
+    memory_summary out{0, 0, arena_.bytes(), 0};
     for (auto const& s : segments_) {
       out.positions += s.selected.bytes() + (s.reselected ? s.reselected->bytes() : 0);
       out.plans += s.plan ? s.plan->bytes() : 0;
@@ -365,6 +366,7 @@ class fine_tuner {
     matrices_.clear();
     for (std::size_t i = 0; i < segments_.size(); ++i)
       if (segments_[i].count() > 0 && regularizer_.applies_to(segments_[i].weights.shape())) matrices_.push_back(i);
+    losses_ = backend_.template allocate<double>(std::ssize(matrices_));
   }
 
   [[nodiscard]] double current_rate() const { return base_rate() * schedule_.factor(steps_); }
@@ -382,12 +384,14 @@ class fine_tuner {
     return regularizer_.at(steps_, static_cast<std::int64_t>(matrices_.size()));
   }
 
-  void regularize(segment& s) {
+  /// @param number  among the matrices that the regularizer applies to
+  void regularize(std::int64_t number) {
+    auto& s = segments_[matrices_[static_cast<std::size_t>(number)]];
     if (s.phase == detail::step_phase::updated) return;
-    if (static_cast<std::int64_t>(values_.size()) < s.count()) values_ = backend_.template allocate<R>(s.count());
-    gather(backend_, s.weights, s.store().ref(), values_.data());
-    regularizer_.add(backend_, s.store().ref(), static_cast<R const*>(values_.data()), arena_.gradient() + s.first,
-                     &sums_.data()->regularizer_loss);
+    auto values = backend_.template allocate<R>(s.count());
+    gather(backend_, s.weights, s.store().ref(), values.data());
+    regularizer_.add(backend_, s.store().ref(), static_cast<R const*>(values.data()), arena_.gradient() + s.first,
+                     losses_.data() + number);
     s.phase = detail::step_phase::has_gradient;
   }
 
@@ -404,7 +408,7 @@ class fine_tuner {
   std::vector<segment> segments_;
   std::vector<std::size_t> matrices_;  // segments that the regularizer applies to
   detail::arena<Backend, R> arena_;
-  typename Backend::template buffer<R> values_;                // of the matrix being regularised
+  typename Backend::template buffer<double> losses_;           // of each matrix, in the step to come
   typename Backend::template buffer<detail::step_sums> sums_;  // one
 };
 

@@ -22,14 +22,13 @@ struct tensor_summary {
   std::optional<double> threshold;  ///< the θ with |w| < θ at selection, where it was by magnitude
 };
 
-/// Bytes that a fine_tuner holds beside the model.
+/// Bytes that a fine_tuner holds beside the model, between steps.
 struct memory_summary {
   std::int64_t positions = 0;  ///< stores, in the backend's memory
   std::int64_t plans = 0;      ///< of sampled products, once each layer has asked for its first
   std::int64_t columns = 0;    ///< gradients, moments and masters, in the backend's memory
   std::int64_t originals = 0;  ///< values before training, in host memory
-  std::int64_t workspace = 0;  ///< the largest column that was regularised, in the backend's memory
-  [[nodiscard]] std::int64_t total() const noexcept { return positions + plans + columns + originals + workspace; }
+  [[nodiscard]] std::int64_t total() const noexcept { return positions + plans + columns + originals; }
 };
 
 namespace detail {

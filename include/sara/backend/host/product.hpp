@@ -12,36 +12,12 @@
 #include <sara/backend/host/dense_product.hpp>
 #include <sara/backend/host/strips.hpp>
 #include <sara/backend/positions.hpp>
+#include <sara/backend/strided_matrix.hpp>
 #include <sara/backend/thread_pool.hpp>
 #include <sara/error.hpp>
 #include <sara/tensor/view.hpp>
 
 namespace sara::detail {
-
-/// A tensor [..., channels] as a matrix [rows, cols] with strides, of any dtype.
-struct strided_matrix {
-  const_tensor_view tensor;
-  std::int64_t rows, cols, row_stride, col_stride;
-};
-
-/// Joins the leading dimensions.
-/// @throws shape_error  where these are not equally spaced in memory
-[[nodiscard]] inline strided_matrix as_matrix(char const* what, const_tensor_view const& v) {
-  require<shape_error>(v.rank() >= 1, what, ": expected extents [..., channels], got a scalar");
-  int const last = v.rank() - 1;
-  std::int64_t rows = 1;
-  std::int64_t stride = 0;
-  for (int d = last - 1; d >= 0; --d) {
-    if (v.shape()[d] == 1) continue;
-    require<shape_error>(rows == 1 || v.stride()[d] == rows * stride, what,
-                         ": expected leading dimensions that join to one (make the tensor contiguous), got extents ",
-                         v.shape(), " with strides ", v.stride());
-    if (rows == 1) stride = v.stride()[d];
-    rows *= v.shape()[d];
-  }
-  if (v.size() == 0) rows = 0;
-  return {v, rows, v.shape()[last], stride, v.stride()[last]};
-}
 
 /// to[c · pitch + r] = from[r · row_stride + c · col_stride] for r < rows, c < cols, neither above lane_count; zero for
 /// the other r.

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cublas_v2.h>
+#include <cuda_runtime_api.h>
+#include <cusolverDn.h>
+#include <thrust/iterator/counting_iterator.h>
+#include <thrust/iterator/transform_iterator.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cub/device/device_radix_sort.cuh>
+#include <cub/device/device_scan.cuh>
+#include <memory>
+#include <span>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <sara/backend/positions.hpp>
+#include <sara/cuda/buffer.hpp>
+#include <sara/cuda/context.hpp>
+#include <sara/cuda/error.hpp>
+#include <sara/cuda/job_table.cuh>
+#include <sara/cuda/kernels.cuh>
+#include <sara/cuda/matrix.hpp>
+#include <sara/tensor/dtype.hpp>
+
+namespace sara::cuda::detail {
+
+[[nodiscard]] constexpr cudaDataType_t data_type_of(dtype type) {
+  switch (type) {
+    case dtype::float64:
+      return CUDA_R_64F;
+    case dtype::float32:
+      return CUDA_R_32F;
+    case dtype::bfloat16:
+      return CUDA_R_16BF;
+    default:
+      return CUDA_R_16F;
+  }
+}
+
+/// From which density on the dense product is expected to be faster than one dot product an entry.
+///
+/// A dot product loads two numbers for each multiply-add, from the second-level cache, which gives 4 to 6 TB/s on
+/// sm_80 and sm_90: 1 to 1.5 TFLOP/s in float32, half of that in float64, twice in 16 bits. Against these stand 20 to 60
+/// TFLOP/s of a dense product in float32 and float64, 150 to 400 in TF32, 300 to 800 in 16 bits. Not measured.
+[[nodiscard]] inline double dense_density(dtype type, bool tf32) {
+  switch (type) {
+    case dtype::float64:
+    case dtype::float32:
+      return type == dtype::float32 && tf32 ? 0.005 : 0.03;
+    default:
+      return 0.005;
+  }
+}
+
+/// What the algorithms of this wing ask of a machine, on a stream: to call function objects for many indices, to scan,
+/// sort, count and multiply. They are written over any type with these members; the tests run them over one that loops
+/// on the host, so that everything but this file and kernels.cuh is tested without a GPU.
+///
+/// Nothing waits but upload, download and synchronize, and `decompose`, in which cuSOLVER does. All work is ordered by
+/// the stream; scratch memory returns to the allocator when its owner ends, and is not used anew before that work ended.
+class stream_executor {
+ public:
+  static constexpr memory where = memory::cuda;
+  template <class T>
+  using buffer = cuda::buffer<T>;
+
+  explicit stream_executor(std::shared_ptr<stream_context const> context) : context_{std::move(context)} {}
+
+  [[nodiscard]] stream_context const& context() const noexcept { return *context_; }
+  [[nodiscard]] bool tf32() const noexcept { return context_->tf32(); }
+  [[nodiscard]] double dense_density(dtype type) const { return detail::dense_density(type, tf32()); }
+  /// Makes the stream's device the current one until the result ends.
+  [[nodiscard]] current_device enter() const { return current_device{context_->ordinal()}; }
+
+  /// n elements, not initialised.
+  template <class T>
+  [[nodiscard]] buffer<T> scratch(std::int64_t n) const {
+    return {context_, n};
+  }
+  void set_zero(void* to, std::size_t bytes) const {
+    if (bytes > 0) check(cudaMemsetAsync(to, 0, bytes, stream()), "cudaMemsetAsync");
+  }
+  /// Waits, as memory that the caller may reuse must have been read.
+  void upload(void const* from, void* to, std::size_t bytes) const {
+    if (bytes == 0) return;
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream()), "cudaMemcpyAsync to the device");
+    synchronize();
+  }
+  void download(void const* from, void* to, std::size_t bytes) const {
+    if (bytes > 0)
+      check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream()), "cudaMemcpyAsync to the host");
+    synchronize();
+  }
+  void synchronize() const { check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize"); }
+
+  /// f(i) for i < n, in any order.
+  template <class F>
+  void call_each(std::int64_t n, F const& f) const {
+    if (n == 0) return;
+    detail::call_each<<<blocks_of(n), block_threads, 0, stream()>>>(n, f);
+    check_launch("call_each");
+  }
+  /// f(i, lanes) for i < n, by the lanes of a warp together.
+  template <class F>
+  void call_each_by_lanes(std::int64_t n, F const& f) const {
+    if (n == 0) return;
+    detail::call_each_by_warp<<<blocks_of(n * warp_lanes::count), block_threads, 0, stream()>>>(n, f);
+    check_launch("call_each_by_warp");
+  }
+  /// f(slot, position) for all slots of all jobs.
+  template <class Job>
+  void visit(std::span<Job const> jobs) const {
+    in_tables(jobs, [&](auto const& table) {
+      visit_jobs<<<static_cast<unsigned>(table.blocks()), block_threads, 0, stream()>>>(table);
+      check_launch("visit_jobs");
+    });
+  }
+  /// *sum += Σ f(slot, position). Extra memory: a sum for each 2,048 slots.
+  template <class Job, class Sum>
+  void sum(std::span<Job const> jobs, Sum* sum) const {
+    in_tables(jobs, [&](auto const& table) {
+      auto parts = scratch<Sum>(table.blocks());
+      sum_jobs<Sum><<<static_cast<unsigned>(table.blocks()), block_threads, 0, stream()>>>(table, parts.data());
+      check_launch("sum_jobs");
+      add_parts<<<1, block_threads, 0, stream()>>>(parts.data(), table.blocks(), sum);
+      check_launch("add_parts");
+    });
+  }
+
+  /// to[i] = Σ_{j < i} f(j) for i < n.
+  template <class F>
+  void exclusive_sum(std::int64_t n, F const& f, std::int64_t* to) const {
+    auto const values = thrust::make_transform_iterator(thrust::counting_iterator<std::int64_t>{0}, f);
+    with_temporary([&](void* memory, std::size_t& bytes) {
+      return cub::DeviceScan::ExclusiveScan(memory, bytes, values, to, plus{}, std::int64_t{0}, n, stream());
+    });
+  }
+  /// keys[0 … n - 1] in ascending order.
+  void sort(buffer<std::uint64_t>& keys, std::int64_t n) const {
+    auto sorted = scratch<std::uint64_t>(n);
+    with_temporary([&](void* memory, std::size_t& bytes) {
+      return cub::DeviceRadixSort::SortKeys(memory, bytes, keys.data(), sorted.data(), n, 0, 64, stream());
+    });
+    keys = std::move(sorted);
+  }
+  /// Pairs in ascending order of keys, those of one key as they were.
+  void sort(buffer<std::int64_t>& keys, buffer<std::int64_t>& values, std::int64_t n) const {
+    auto sorted_keys = scratch<std::int64_t>(n);
+    auto sorted_values = scratch<std::int64_t>(n);
+    with_temporary([&](void* memory, std::size_t& bytes) {
+      return cub::DeviceRadixSort::SortPairs(memory, bytes, keys.data(), sorted_keys.data(), values.data(),
+                                             sorted_values.data(), n, 0, 64, stream());
+    });
+    keys = std::move(sorted_keys);
+    values = std::move(sorted_values);
+  }
+  /// bins[f(i)] += 1 for i < n where f(i) is below most_bins.
+  template <class F>
+  void count(std::int64_t n, F const& f, std::uint64_t* bins) const {
+    if (n == 0) return;
+    constexpr unsigned most_blocks = 2048;
+    count_bins<<<std::min(most_blocks, blocks_of(n)), block_threads, 0, stream()>>>(n, f, bins);
+    check_launch("count_bins");
+  }
+
+  /// to[c · pitch + r] = from[r · row_stride + c] for r < rows, c < cols.
+  template <Scalar T>
+  void transpose(T const* from, std::int64_t row_stride, std::int64_t rows, std::int64_t cols, T* to,
+                 std::int64_t pitch) const {
+    using bits = std::conditional_t<sizeof(T) == 8, std::uint64_t,
+                                    std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint16_t>>;
+    auto const tiles = ((rows + tile_side - 1) / tile_side) * ((cols + tile_side - 1) / tile_side);
+    if (tiles == 0) return;
+    transpose_tiles<<<static_cast<unsigned>(tiles), tile_side * tile_rows, 0, stream()>>>(
+        reinterpret_cast<bits const*>(from), row_stride, rows, cols, reinterpret_cast<bits*>(to), pitch);
+    check_launch("transpose_tiles");
+  }
+
+  /// C = a · b + keep · C, row-major, C [rows, cols]; sums in C's type.
+  template <Real C>
+  void multiply(product_shape const& s, operand const& a, operand const& b, C keep, C* to, std::int64_t pitch) const {
+    // Row-major is the transpose in column-major: Cᵀ = bᵀ aᵀ.
+    auto const operation = [](operand const& o) { return o.transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
+    auto const computing = std::is_same_v<C, double>                             ? CUBLAS_COMPUTE_64F
+                           : context_->tf32() && a.type == dtype::float32 ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                                                                 : CUBLAS_COMPUTE_32F;
+    C const one = 1;
+    check(cublasGemmEx_64(context_->blas(), operation(b), operation(a), s.cols, s.rows, s.inner, &one, b.data,
+                          data_type_of(b.type), b.pitch, a.data, data_type_of(a.type), a.pitch, &keep, to,
+                          data_type_of(dtype_of<C>), pitch, computing, CUBLAS_GEMM_DEFAULT),
+          "cublasGemmEx");
+  }
+
+  /// X = W⁻¹ X for a symmetric positive definite W [n, n], by its Cholesky factor, which overwrites it; X [n, cols].
+  void solve(double* w, std::int64_t n, double* x, std::int64_t cols) const {
+    std::size_t on_device = 0, on_host = 0;
+    check(cusolverDnXpotrf_bufferSize(context_->solver(), context_->solver_parameters(), CUBLAS_FILL_MODE_UPPER, n,
+                                      CUDA_R_64F, w, n, CUDA_R_64F, &on_device, &on_host),
+          "cusolverDnXpotrf_bufferSize");
+    auto memory = scratch<std::byte>(static_cast<std::int64_t>(on_device));
+    auto info = scratch<int>(1);
+    std::vector<std::byte> host_memory(on_host);
+    check(cusolverDnXpotrf(context_->solver(), context_->solver_parameters(), CUBLAS_FILL_MODE_UPPER, n, CUDA_R_64F, w,
+                           n, CUDA_R_64F, memory.data(), on_device, host_memory.data(), on_host, info.data()),
+          "cusolverDnXpotrf");
+    // In column-major Xᵀ W⁻¹ = Xᵀ U⁻¹ U⁻ᵀ, with W = Uᵀ U.
+    double const one = 1;
+    for (auto const operation : {CUBLAS_OP_N, CUBLAS_OP_T})
+      check(cublasDtrsm_64(context_->blas(), CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_UPPER, operation, CUBLAS_DIAG_NON_UNIT,
+                           cols, n, &one, w, n, x, cols),
+            "cublasDtrsm");
+  }
+
+  /// A = V Σ Uᵀ for A [rows, cols], rows <= cols: sigma [rows] descending, v [rows, rows], and uᵀ [rows, cols] in u.
+  /// A is overwritten. Waits.
+  void decompose(double* a, std::int64_t rows, std::int64_t cols, double* sigma, double* v, double* u) const {
+    // Aᵀ = U Σ Vᵀ in column-major; Vᵀ there is V here, and U there is Uᵀ here.
+    std::size_t on_device = 0, on_host = 0;
+    check(cusolverDnXgesvd_bufferSize(context_->solver(), context_->solver_parameters(), 'S', 'S', cols, rows,
+                                      CUDA_R_64F, a, cols, CUDA_R_64F, sigma, CUDA_R_64F, u, cols, CUDA_R_64F, v, rows,
+                                      CUDA_R_64F, &on_device, &on_host),
+          "cusolverDnXgesvd_bufferSize");
+    auto memory = scratch<std::byte>(static_cast<std::int64_t>(on_device));
+    auto info = scratch<int>(1);
+    std::vector<std::byte> host_memory(on_host);
+    check(cusolverDnXgesvd(context_->solver(), context_->solver_parameters(), 'S', 'S', cols, rows, CUDA_R_64F, a, cols,
+                           CUDA_R_64F, sigma, CUDA_R_64F, u, cols, CUDA_R_64F, v, rows, CUDA_R_64F, memory.data(),
+                           on_device, host_memory.data(), on_host, info.data()),
+          "cusolverDnXgesvd");
+    synchronize();  // host_memory must outlive the work
+  }
+
+ private:
+  [[nodiscard]] cudaStream_t stream() const noexcept { return context_->stream(); }
+
+  [[nodiscard]] static unsigned blocks_of(std::int64_t threads) {
+    return static_cast<unsigned>((threads + block_threads - 1) / block_threads);
+  }
+  static void check_launch(char const* kernel) { check(cudaGetLastError(), kernel); }
+
+  /// CUB's two calls: how much memory it wants, then the work.
+  template <class Call>
+  void with_temporary(Call&& call) const {
+    std::size_t bytes = 0;
+    check(call(nullptr, bytes), "CUB");
+    auto memory = scratch<std::byte>(static_cast<std::int64_t>(std::max<std::size_t>(bytes, 1)));
+    check(call(memory.data(), bytes), "CUB");
+  }
+
+  std::shared_ptr<stream_context const> context_;
+};
+
+}  // namespace sara::cuda::detail

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include <sara/tensor/dtype.hpp>
+
+namespace sara::cuda::detail {
+
+/// A row-major operand of a matrix product, or its transpose.
+struct operand {
+  void const* data;
+  dtype type;
+  std::int64_t pitch;  ///< elements from one row to the next, in memory
+  bool transposed = false;
+
+  template <Scalar T>
+  [[nodiscard]] static operand of(T const* data, std::int64_t pitch, bool transposed = false) {
+    return {data, dtype_of<T>, pitch, transposed};
+  }
+};
+
+/// Rows, columns and inner dimension of a product.
+struct product_shape {
+  std::int64_t rows, cols, inner;
+};
+
+}  // namespace sara::cuda::detail

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+#include <sara/backend/positions.hpp>
+#include <sara/backend/strided_matrix.hpp>
+#include <sara/cuda/matrix.hpp>
+#include <sara/tensor/dtype.hpp>
+#include <sara/tensor/view.hpp>
+
+namespace sara::cuda::detail {
+
+/// Bytes of a panel of the dense product: small enough to be gathered from the second-level cache (40 MB and more on
+/// sm_80 and later), large enough for full tiles.
+inline constexpr std::int64_t panel_bytes = std::int64_t{8} << 20;
+
+/// Bytes of operands that are brought into another order at a time.
+inline constexpr std::int64_t copy_bytes = std::int64_t{32} << 20;
+
+/// A strided matrix of a known type, by address.
+template <class T>
+struct matrix_entries {
+  T const* data;
+  std::int64_t row_stride, col_stride;
+};
+
+/// out[j] += Σ_b dY[b, row_j] · X[b, col_j]: four neighbouring slots at a time, whose dY is mostly that of one row.
+/// 2 flops for every two loads; neighbours along b should be neighbours in memory.
+template <Positions P, class Dy, class X, Real R>
+struct dot_slots {
+  static constexpr int slots = 4;
+
+  P positions;
+  matrix_entries<Dy> dy;
+  matrix_entries<X> x;
+  std::int64_t batch;
+  R* out;
+
+  template <class Lanes>
+  SARA_HOST_DEVICE void operator()(std::int64_t group, Lanes lanes) const {
+    auto const first = group * slots;
+    auto const cols = positions.shape().cols;
+    Dy const* row[slots];
+    X const* col[slots];
+    R sum[slots] = {};
+    for (int k = 0; k < slots; ++k) {
+      auto const slot = first + k < positions.count() ? first + k : first;  // past the end the first, once more
+      auto const position = positions.position(slot);
+      row[k] = dy.data + position / cols * dy.col_stride;
+      col[k] = x.data + position % cols * x.col_stride;
+    }
+    for (std::int64_t b = lanes.id; b < batch; b += Lanes::count)
+      for (int k = 0; k < slots; ++k)
+        sum[k] += static_cast<R>(widen(row[k][b * dy.row_stride])) * static_cast<R>(widen(col[k][b * x.row_stride]));
+    for (int k = 0; k < slots; ++k) {
+      auto const total = lanes.sum(sum[k]);
+      if (lanes.id == 0 && first + k < positions.count()) out[first + k] += total;
+    }
+  }
+};
+
+/// out[j] += panel[position_j], of the slots from `first` on; the panel begins at a row.
+template <Positions P, Real R>
+struct gather_panel {
+  P positions;
+  R const* panel;
+  std::int64_t first_slot, first_position;
+  R* out;
+  SARA_HOST_DEVICE void operator()(std::int64_t i) const {
+    auto const slot = first_slot + i;
+    out[slot] += panel[positions.position(slot) - first_position];
+  }
+};
+
+/// What the device wants to know of positions beforehand: where the slots of each panel of rows begin. Host memory.
+struct row_panels {
+  std::int64_t rows = 0;                 ///< of a panel
+  std::vector<std::int64_t> first_slot;  ///< [panels + 1]
+  [[nodiscard]] std::int64_t bytes() const {
+    return static_cast<std::int64_t>(first_slot.size() * sizeof(std::int64_t));
+  }
+};
+
+template <Positions P>
+struct first_slots {
+  P positions;
+  std::int64_t step;  // positions of a panel
+  std::int64_t* to;
+  SARA_HOST_DEVICE void operator()(std::int64_t panel) const {
+    auto const wanted = panel * step;
+    auto const size = positions.shape().size();
+    to[panel] = positions.lower_bound(wanted < size ? wanted : size);
+  }
+};
+
+/// Waits where a matrix has more than one panel.
+template <class Executor, Positions P>
+[[nodiscard]] row_panels plan_panels(Executor const& machine, P positions) {
+  auto const shape = positions.shape();
+  row_panels out;
+  if (shape.size() == 0) return out;
+  auto const row_bytes = shape.cols * static_cast<std::int64_t>(sizeof(double));
+  out.rows = std::clamp<std::int64_t>(panel_bytes / row_bytes, 1, shape.rows);
+  auto const panels = (shape.rows + out.rows - 1) / out.rows;
+  out.first_slot = {0, positions.count()};
+  if (panels == 1) return out;
+  auto found = machine.template scratch<std::int64_t>(panels + 1);
+  machine.call_each(panels + 1, first_slots<P>{positions, out.rows * shape.cols, found.data()});
+  out.first_slot.resize(static_cast<std::size_t>(panels) + 1);
+  machine.download(found.data(), out.first_slot.data(), out.first_slot.size() * sizeof(std::int64_t));
+  return out;
+}
+
+/// A matrix as an operand of the dense product, if it is one: neighbours along a row or along a column.
+[[nodiscard]] inline bool is_operand(strided_matrix const& m) {
+  return (m.col_stride == 1 && m.row_stride >= m.cols) || (m.row_stride == 1 && m.col_stride >= m.rows);
+}
+[[nodiscard]] inline operand operand_of(strided_matrix const& m) {
+  bool const is_row_major = m.col_stride == 1 && m.row_stride >= m.cols;
+  return {m.tensor.bytes(), m.tensor.type(), is_row_major ? m.row_stride : m.col_stride, !is_row_major};
+}
+
+/// dYᵀ X by panels of rows, each gathered while it is in cache.
+/// 2 · rows · cols · batch flops, one write and nnz reads of each panel. Extra memory: a panel.
+template <class Executor, Positions P, Real R>
+void panel_product(Executor const& machine, strided_matrix const& dy, strided_matrix const& x, P positions,
+                   row_panels const& plan, R* out) {
+  auto panel = machine.template scratch<R>(std::min(plan.rows, dy.cols) * x.cols);
+  auto left = operand_of(dy);
+  left.transposed = !left.transposed;
+  auto const right = operand_of(x);
+  auto const row_bytes = dy.col_stride * size_of(left.type);
+  for (std::size_t p = 0; p + 1 < plan.first_slot.size(); ++p) {
+    auto const first = plan.first_slot[p];
+    auto const count = plan.first_slot[p + 1] - first;
+    auto const row = static_cast<std::int64_t>(p) * plan.rows;
+    if (count == 0) continue;
+    auto part = left;
+    part.data = static_cast<std::byte const*>(left.data) + row * row_bytes;
+    machine.multiply({std::min(plan.rows, dy.cols - row), x.cols, dy.rows}, part, right, R{0}, panel.data(), x.cols);
+    machine.call_each(count, gather_panel<P, R>{positions, panel.data(), first, row * x.cols, out});
+  }
+}
+
+/// A matrix whose neighbours along the batch are neighbours in memory: itself, or a transposed copy of some rows.
+template <Scalar T, class Executor>
+class batch_contiguous {
+ public:
+  batch_contiguous(Executor const& machine, strided_matrix const& m, std::int64_t most_rows)
+      : machine_{machine}, from_{m.tensor.template as<T>().data}, matrix_{m} {
+    if (m.col_stride == 1 && m.row_stride >= m.cols && m.cols > 1 && m.rows > 1)
+      copy_ = machine.template scratch<T>(m.cols * std::min(most_rows, m.rows));
+  }
+
+  /// Rows [first, first + count).
+  [[nodiscard]] matrix_entries<T> rows(std::int64_t first, std::int64_t count) {
+    auto const* const from = from_ + first * matrix_.row_stride;
+    if (copy_.size() == 0) return {from, matrix_.row_stride, matrix_.col_stride};
+    machine_.transpose(from, matrix_.row_stride, count, matrix_.cols, copy_.data(), count);
+    return {copy_.data(), 1, count};
+  }
+
+ private:
+  Executor const& machine_;
+  T const* from_;
+  strided_matrix matrix_;
+  typename Executor::template buffer<T> copy_;
+};
+
+/// One dot product an entry, of any dtypes and strides. Extra memory: transposed copies of a slice of dY and X.
+template <class Executor, Positions P, Real R>
+void dot_product(Executor const& machine, strided_matrix const& dy, strided_matrix const& x, P positions, R* out) {
+  visit(dy.tensor.type(), [&]<class Dy>() {
+    visit(x.tensor.type(), [&]<class X>() {
+      auto const row_bytes = dy.cols * static_cast<std::int64_t>(sizeof(Dy)) + x.cols * static_cast<std::int64_t>(sizeof(X));
+      auto const slice = std::clamp<std::int64_t>(copy_bytes / row_bytes, 1, dy.rows);
+      batch_contiguous<Dy, Executor> left{machine, dy, slice};
+      batch_contiguous<X, Executor> right{machine, x, slice};
+      using dots = dot_slots<P, Dy, X, R>;
+      auto const groups = (positions.count() + dots::slots - 1) / dots::slots;
+      for (std::int64_t first = 0; first < dy.rows; first += slice) {
+        auto const count = std::min(slice, dy.rows - first);
+        machine.call_each_by_lanes(groups,
+                                   dots{positions, left.rows(first, count), right.rows(first, count), count, out});
+      }
+    });
+  });
+}
+
+/// out[j] += Σ_b dY[b, row_j] · X[b, col_j], the cheaper way.
+template <class Executor, Positions P, Real R>
+void sampled_product(Executor const& machine, const_tensor_view const& dy, const_tensor_view const& x, P positions,
+                     row_panels const& plan, R* out) {
+  auto const left = sara::detail::as_matrix("dY", dy);
+  auto const right = sara::detail::as_matrix("X", x);
+  if (left.rows == 0 || positions.count() == 0) return;
+  bool const multiplies = dy.type() == x.type() && std::is_same_v<R, double> == (dy.type() == dtype::float64) &&
+                          is_operand(left) && is_operand(right);
+  auto const density = static_cast<double>(positions.count()) / static_cast<double>(positions.shape().size());
+  if (multiplies && density >= machine.dense_density(dy.type()))
+    panel_product(machine, left, right, positions, plan, out);
+  else
+    dot_product(machine, left, right, positions, out);
+}
+
+}  // namespace sara::cuda::detail

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <sara/backend/concept.hpp>
+#include <sara/store/bitmask.hpp>
+#include <sara/store/row_index.hpp>
+
+#include "../support/compare.hpp"
+#include "../support/golden.hpp"
+#include "../support/placed.hpp"
+#include "../support/random.hpp"
+#include "../support/reference.hpp"
+#include "../support/stores.hpp"
+
+namespace sara::test {
+
+/// ‖A‖_* and its subgradient for the matrix with these values at these positions.
+template <class Engine, Real R, class Backend>
+[[nodiscard]] std::pair<double, std::vector<R>> polar_there(Backend const& backend, matrix_shape shape,
+                                                            std::vector<std::int64_t> const& positions,
+                                                            std::vector<R> const& values) {
+  auto const there = place(backend, positions);
+  row_index<Backend> const store{backend, shape, there.data(), std::ssize(positions)};
+  auto const column = place(backend, values);
+  auto gradient = place(backend, std::vector<R>(values.size()));
+  auto norm = place(backend, std::vector<double>{0});
+  backend.polar_factor(Engine{}, store.ref(), column.data(), 1.0, gradient.data(), norm.data());
+  return {norm.get()[0], gradient.get()};
+}
+
+/// Empty if an engine is within 1e-4 of the host's decomposition in float64.
+template <class Engine, Real R, class Backend>
+[[nodiscard]] std::string polar_fault(Backend const& backend, matrix_shape shape,
+                                      std::vector<std::int64_t> const& positions, std::vector<R> const& values) {
+  auto const [exact_norm, exact] =
+      polar_there<exact_svd, double>(host{1}, shape, positions, {values.begin(), values.end()});
+  auto const [norm, got] = polar_there<Engine>(backend, shape, positions, values);
+  double error = 0, length = 0;
+  for (std::size_t i = 0; i < exact.size(); ++i) {
+    error += (got[i] - exact[i]) * (got[i] - exact[i]);
+    length += exact[i] * exact[i];
+  }
+  if (!(std::sqrt(error) <= 1e-4 * std::sqrt(length)))
+    return "error of the factor: " + std::to_string(std::sqrt(error / length));
+  if (!(std::abs(norm - exact_norm) <= 1e-4 * exact_norm))
+    return "expected the norm " + std::to_string(exact_norm) + ", got " + std::to_string(norm);
+  return {};
+}
+
+template <class Place, class Engine>
+void check_engine() {
+  auto const& file = golden("nuclear.safetensors");
+  for (auto const& backend : Place::all()) {
+    for (std::string const name :
+         {"tall", "wide", "square", "row", "column", "zero", "rank5", "illcond", "equal_sigma", "sparse5", "sparse30"}) {
+      CAPTURE(name);
+      auto const dense = file.template read<float>(name + ".a");
+      auto const& shape = file.at(name + ".a").shape;
+      auto const positions = file.contains(name + ".mask") ? positions_in(file.template read<bool>(name + ".mask"))
+                                                           : every_position(std::ssize(dense));
+      auto const values = at_positions(dense, positions);
+      // rank5 in float32 has 1e-7 of noise, which a decomposition in float64 counts as rank
+      CHECK(polar_fault<Engine, double>(backend, {shape[0], shape[1]}, positions, {values.begin(), values.end()}) == "");
+    }
+    for (matrix_shape const shape : {matrix_shape{70, 70}, {40, 130}, {150, 90}})
+      for (double const density : {0.02, 0.06, 0.3, 1.0}) {
+        CAPTURE(shape.rows);
+        CAPTURE(density);
+        auto const positions = random_positions("polar mask", shape.size(), density);
+        for (double const scale : {1.0, 1e-20, 1e20}) {
+          auto const values = uniform<float>("polar values", std::ssize(positions), scale);
+          CHECK(polar_fault<Engine, float>(backend, shape, positions, values) == "");
+        }
+      }
+  }
+}
+
+}  // namespace sara::test
+
+TEST_CASE_TEMPLATE_DEFINE("the exact engine agrees with golden norms and subgradients", Place, sara_exact_polar) {
+  using namespace sara::test;
+  auto const& file = golden("nuclear.safetensors");
+  for (auto const& backend : Place::all())
+    for (std::string const name :
+         {"tall", "wide", "square", "row", "column", "zero", "rank5", "illcond", "equal_sigma", "sparse5", "sparse30"}) {
+      CAPTURE(name);
+      auto const dense = file.template read<float>(name + ".a");
+      auto const& shape = file.at(name + ".a").shape;
+      bool const masked = file.contains(name + ".mask");
+      auto const positions =
+          masked ? positions_in(file.template read<bool>(name + ".mask")) : every_position(std::ssize(dense));
+      auto const values = at_positions(dense, positions);
+      auto const [norm, gradient] = polar_there<sara::exact_svd, double>(backend, {shape[0], shape[1]}, positions,
+                                                                         {values.begin(), values.end()});
+      CHECK(difference<double>({norm}, file.template read<double>(name + ".norm"), {1e-30, 1e-10}) == "");
+      auto const expected = file.template read<double>(name + (masked ? ".grad_compact" : ".uvt"));
+      CHECK(difference(gradient, expected, {1e-8, 0}) == "");
+    }
+}
+
+TEST_CASE_TEMPLATE_DEFINE("qdwh keeps its bound", Place, sara_qdwh) { sara::test::check_engine<Place, sara::qdwh>(); }
+TEST_CASE_TEMPLATE_DEFINE("polar_express keeps its bound", Place, sara_polar_express) {
+  sara::test::check_engine<Place, sara::polar_express>();
+}
+TEST_CASE_TEMPLATE_DEFINE("automatic_polar keeps its bound", Place, sara_automatic_polar) {
+  sara::test::check_engine<Place, sara::automatic_polar>();
+}
+
+TEST_CASE_TEMPLATE_DEFINE("norm and subgradient are weighted and added; nothing selected is nothing to do", Place,
+                          sara_polar_weight) {
+  using namespace sara::test;
+  for (auto const& backend : Place::all()) {
+    auto const there = place(backend, std::vector<std::int64_t>{4});
+    sara::bitmask<typename Place::backend> const store{backend, {2, 3}, there.data(), 1};
+    sara::bitmask<typename Place::backend> const none{backend, {2, 3}, there.data(), 0};
+    auto const value = place(backend, std::vector<double>{-2});
+    auto gradient = place(backend, std::vector<double>{10});
+    auto norm = place(backend, std::vector<double>{100});
+    backend.polar_factor(sara::automatic_polar{}, store.ref(), value.data(), 0.5, gradient.data(), norm.data());
+    backend.polar_factor(sara::automatic_polar{}, none.ref(), value.data(), 0.5, gradient.data(), norm.data());
+    CHECK(norm.get()[0] == doctest::Approx(101));
+    CHECK(gradient.get()[0] == doctest::Approx(9.5));
+  }
+}
+
+TEST_CASE_TEMPLATE_DEFINE("NaN among the values is seen", Place, sara_polar_nan) {
+  using namespace sara::test;
+  for (auto const& backend : Place::all()) {
+    auto values = uniform<float>("values", 100 * 80);
+    values[17] = std::numeric_limits<float>::quiet_NaN();
+    auto const norm = polar_there<sara::automatic_polar>(backend, {100, 80}, every_position(8000), values).first;
+    CHECK(std::isnan(norm));
+  }
+}
+
+#define SARA_POLAR_CASES(Place)                           \
+  TEST_CASE_TEMPLATE_INVOKE(sara_exact_polar, Place);     \
+  TEST_CASE_TEMPLATE_INVOKE(sara_qdwh, Place);            \
+  TEST_CASE_TEMPLATE_INVOKE(sara_polar_express, Place);   \
+  TEST_CASE_TEMPLATE_INVOKE(sara_automatic_polar, Place); \
+  TEST_CASE_TEMPLATE_INVOKE(sara_polar_weight, Place);    \
+  TEST_CASE_TEMPLATE_INVOKE(sara_polar_nan, Place)
