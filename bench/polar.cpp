@@ -27,12 +27,15 @@ struct work {
     std::vector<double> const wide(values.begin(), values.end());
     std::vector<double> out(wide.size());
     double ignored = 0;
-    sara::nuclear_norm{.weight = 1, .engine = sara::exact_svd{}}.add(backend, store.ref(), wide.data(), out.data(),
-                                                                     &ignored);
+    sara::sparse_matrix const matrix{store.ref(), wide.data(), out.data(), &ignored};
+    sara::nuclear_norm{.weight = 1, .engine = sara::exact_svd{}}.add(backend, std::span{&matrix, 1});
     return out;
   }
 
-  void add() { sara::nuclear_norm{.weight = 1}.add(backend, store.ref(), values.data(), gradient.data(), &loss); }
+  void add() {
+    sara::sparse_matrix const matrix{store.ref(), std::as_const(values).data(), gradient.data(), &loss};
+    sara::nuclear_norm{.weight = 1}.add(backend, std::span{&matrix, 1});
+  }
 };
 
 bench::trial prepare(std::int64_t rows, std::int64_t cols, double density, int threads, bool with_eigen) {

@@ -7,6 +7,8 @@
 #include <concepts>
 #include <cstdint>
 #include <limits>
+#include <list>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +20,7 @@
 #include "../support/compare.hpp"
 #include "../support/golden.hpp"
 #include "../support/placed.hpp"
+#include "../support/polar.hpp"
 #include "../support/random.hpp"
 #include "../support/reference.hpp"
 #include "../support/stores.hpp"
@@ -34,7 +37,7 @@ template <class Engine, Real R, class Backend>
   auto const column = place(backend, values);
   auto gradient = place(backend, std::vector<R>(values.size()));
   auto norm = place(backend, std::vector<double>{0});
-  backend.polar_factor(Engine{}, store.ref(), column.data(), 1.0, gradient.data(), norm.data());
+  polar_factor(backend, Engine{}, store.ref(), column.data(), 1.0, gradient.data(), norm.data());
   return {norm.get()[0], gradient.get()};
 }
 
@@ -126,10 +129,51 @@ TEST_CASE_TEMPLATE_DEFINE("norm and subgradient are weighted and added; nothing 
     auto const value = place(backend, std::vector<double>{-2});
     auto gradient = place(backend, std::vector<double>{10});
     auto norm = place(backend, std::vector<double>{100});
-    backend.polar_factor(sara::automatic_polar{}, store.ref(), value.data(), 0.5, gradient.data(), norm.data());
-    backend.polar_factor(sara::automatic_polar{}, none.ref(), value.data(), 0.5, gradient.data(), norm.data());
+    polar_factor(backend, sara::automatic_polar{}, store.ref(), value.data(), 0.5, gradient.data(), norm.data());
+    polar_factor(backend, sara::automatic_polar{}, none.ref(), value.data(), 0.5, gradient.data(), norm.data());
     CHECK(norm.get()[0] == doctest::Approx(101));
     CHECK(gradient.get()[0] == doctest::Approx(9.5));
+  }
+}
+
+TEST_CASE_TEMPLATE_DEFINE("many matrices in one call are as many calls", Place, sara_polar_many) {
+  using namespace sara::test;
+  using backend_type = typename Place::backend;
+  std::vector<sara::matrix_shape> const shapes{{40, 70}, {90, 30}, {40, 70}, {70, 40}, {8, 8}, {40, 70}};
+  for (auto const& backend : Place::all()) {
+    std::list<sara::row_index<backend_type>> stores;
+    std::list<placed<backend_type, float>> values, gradients;
+    auto losses = place(backend, std::vector<double>(shapes.size()));
+    std::vector<sara::sparse_matrix<typename sara::row_index<backend_type>::ref_type, float>> matrices;
+    for (std::size_t i = 0; i < shapes.size(); ++i) {
+      auto const positions = random_positions("mask " + std::to_string(i), shapes[i].size(), 0.4);
+      auto const there = place(backend, positions);
+      stores.emplace_back(backend, shapes[i], there.data(), std::ssize(positions));
+      values.emplace_back(backend, uniform<float>("values " + std::to_string(i), std::ssize(positions)));
+      gradients.emplace_back(backend, std::vector<float>(positions.size()));
+      matrices.push_back({stores.back().ref(), values.back().data(), gradients.back().data(), losses.data() + i});
+    }
+    auto const check = [&](auto engine) {
+      backend.polar_factors(
+          engine, std::span<typename decltype(matrices)::value_type const>{matrices}, 1.0);
+      auto const together = losses.get();
+      auto gradient = gradients.begin();
+      for (std::size_t i = 0; i < shapes.size(); ++i, ++gradient) {
+        auto column = place(backend, std::vector<float>(gradient->get().size()));
+        auto loss = place(backend, std::vector<double>{0});
+        polar_factor(backend, engine, matrices[i].positions, matrices[i].values, 1.0, column.data(), loss.data());
+        CHECK(together[i] == doctest::Approx(loss.get()[0]).epsilon(1e-6));
+        CHECK(difference(gradient->get(), column.get(), {1e-5, 0}) == "");
+      }
+      losses = place(backend, std::vector<double>(shapes.size()));
+      for (std::size_t i = 0; i < shapes.size(); ++i) matrices[i].loss = losses.data() + i;
+      for (auto& g : gradients) sara::set_zero(backend, g.data(), std::ssize(g.get()));
+    };
+    check(sara::exact_svd{});
+    check(sara::qdwh{});
+    check(sara::polar_express{});
+    check(sara::automatic_polar{});
+    backend.polar_factors(sara::qdwh{}, std::span<typename decltype(matrices)::value_type const>{}, 1.0);
   }
 }
 
@@ -149,4 +193,5 @@ TEST_CASE_TEMPLATE_DEFINE("NaN among the values is seen", Place, sara_polar_nan)
   TEST_CASE_TEMPLATE_INVOKE(sara_polar_express, Place);   \
   TEST_CASE_TEMPLATE_INVOKE(sara_automatic_polar, Place); \
   TEST_CASE_TEMPLATE_INVOKE(sara_polar_weight, Place);    \
+  TEST_CASE_TEMPLATE_INVOKE(sara_polar_many, Place);      \
   TEST_CASE_TEMPLATE_INVOKE(sara_polar_nan, Place)

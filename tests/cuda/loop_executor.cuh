@@ -107,18 +107,23 @@ class loop_executor {
   template <Real C>
   void multiply(cuda::detail::product_shape const& s, cuda::detail::operand const& a, cuda::detail::operand const& b,
                 C keep, C* to, std::int64_t pitch) const {
-    auto const left = matrix_of<C>(a, s.rows, s.inner);
-    auto const right = matrix_of<C>(b, s.inner, s.cols);
-    Eigen::Map<row_major<C>, 0, Eigen::OuterStride<>> out(to, s.rows, s.cols, Eigen::OuterStride<>{pitch});
-    if (keep == 0)
-      out = left * right;
-    else
-      out = left * right + keep * out;
+    for (std::int64_t i = 0; i < s.count; ++i) {
+      auto const left = matrix_of<C>(a, i, s.rows, s.inner);
+      auto const right = matrix_of<C>(b, i, s.inner, s.cols);
+      Eigen::Map<row_major<C>, 0, Eigen::OuterStride<>> out(to + i * s.rows * pitch, s.rows, s.cols,
+                                                            Eigen::OuterStride<>{pitch});
+      if (keep == 0)
+        out = left * right;
+      else
+        out = left * right + keep * out;
+    }
   }
-  void solve(double* w, std::int64_t n, double* x, std::int64_t cols) const {
-    Eigen::Map<row_major<double>> const matrix(w, n, n);
-    Eigen::Map<row_major<double>> right(x, n, cols);
-    right = matrix.llt().solve(right.eval()).eval();
+  void solve(double* w, std::int64_t n, double* x, std::int64_t cols, std::int64_t count) const {
+    for (std::int64_t i = 0; i < count; ++i) {
+      Eigen::Map<row_major<double>> const matrix(w + i * n * n, n, n);
+      Eigen::Map<row_major<double>> right(x + i * n * cols, n, cols);
+      right = matrix.llt().solve(right.eval()).eval();
+    }
   }
   void decompose(double* a, std::int64_t rows, std::int64_t cols, double* sigma, double* v, double* u) const {
     Eigen::BDCSVD<Eigen::MatrixXd> const svd{Eigen::Map<row_major<double>>(a, rows, cols),
@@ -144,10 +149,11 @@ class loop_executor {
   }
 
   template <Real C>
-  [[nodiscard]] static row_major<C> matrix_of(cuda::detail::operand const& o, std::int64_t rows, std::int64_t cols) {
+  [[nodiscard]] static row_major<C> matrix_of(cuda::detail::operand const& o, std::int64_t number, std::int64_t rows,
+                                              std::int64_t cols) {
     row_major<C> out(rows, cols);
     sara::visit(o.type, [&]<class T>() {
-      auto const* const data = static_cast<T const*>(o.data);
+      auto const* const data = static_cast<T const*>(o.data) + number * o.stride;
       for (std::int64_t r = 0; r < rows; ++r)
         for (std::int64_t c = 0; c < cols; ++c)
           out(r, c) = static_cast<C>(widen(data[o.transposed ? c * o.pitch + r : r * o.pitch + c]));

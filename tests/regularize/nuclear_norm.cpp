@@ -5,6 +5,7 @@
 #include <concepts>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -34,7 +35,8 @@ std::pair<double, std::vector<R>> loss_of(sara::nuclear_norm const& norm, sara::
   auto const store = make_store<flat>(backend, shape, positions);
   std::vector<R> gradient(values.size());
   double loss = 0;
-  norm.add(backend, store.ref(), values.data(), gradient.data(), &loss);
+  sara::sparse_matrix const matrix{store.ref(), values.data(), gradient.data(), &loss};
+  norm.add(backend, std::span{&matrix, 1});
   return {loss, gradient};
 }
 
@@ -123,13 +125,14 @@ TEST_CASE("a short use of the norm alone") {
   double loss = 0;
 
   sara::nuclear_norm const norm{.weight = 0.1};
-  norm.add(backend, store.ref(), values.data(), gradient.data(), &loss);
+  sara::sparse_matrix const matrix{store.ref(), values.data(), gradient.data(), &loss};
+  norm.add(backend, std::span{&matrix, 1});
   // loss: 0.1 · (3 + 2); gradient: 0.1 · {1, -1, 0}
   // [/norm]
   CHECK(loss == doctest::Approx(0.5));
   CHECK(difference(gradient, std::vector<double>{0.1, -0.1, 0}, {1e-7, 0}) == "");
 
-  norm.add(backend, store.ref(), values.data(), gradient.data(), &loss);  // adds
+  norm.add(backend, std::span{&matrix, 1});  // adds
   CHECK(loss == doctest::Approx(1));
   CHECK(difference(gradient, std::vector<double>{0.2, -0.2, 0}, {1e-7, 0}) == "");
 }

@@ -75,9 +75,11 @@ struct ridge {
   bool applies_to(sara::extents const& shape) const { return shape.rank() >= 2; }
   sara::matrix_run at(std::int64_t, std::int64_t matrices) const { return {0, matrices}; }
   template <class Backend, class Positions, class R>
-  void add(Backend const& backend, Positions positions, R const* values, R* gradient, double* loss) const {
-    sara::for_each(backend, positions, add_pull<R>{values, gradient, static_cast<R>(2 * weight)});
-    sara::reduce(backend, positions, loss_of<R>{values, weight}, loss);
+  void add(Backend const& backend, std::span<sara::sparse_matrix<Positions, R> const> matrices) const {
+    for (auto const& m : matrices) {
+      sara::for_each(backend, m.positions, add_pull<R>{m.values, m.gradient, static_cast<R>(2 * weight)});
+      sara::reduce(backend, m.positions, loss_of<R>{m.values, weight}, m.loss);
+    }
   }
 };
 static_assert(sara::LowRankRegularizer<ridge, sara::host>);

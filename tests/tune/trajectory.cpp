@@ -4,6 +4,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -50,7 +51,8 @@ double norm_of(double weight, std::vector<R> const& fc1, std::vector<std::int64_
   auto const store = sara::test::make_store<sara::flat_index<sara::host>>(backend, {24, 12}, positions);
   auto const values = sara::test::at_positions(fc1, positions);
   double loss = 0;
-  sara::nuclear_norm{.weight = weight}.add(backend, store.ref(), values.data(), gradient.data(), &loss);
+  sara::sparse_matrix const matrix{store.ref(), values.data(), gradient.data(), &loss};
+  sara::nuclear_norm{.weight = weight}.add(backend, std::span{&matrix, 1});
   return loss;
 }
 

@@ -25,12 +25,9 @@ struct value_probe {
 struct bits_probe {
   std::uint64_t operator()(std::int64_t, std::int64_t) const { return 0; }
 };
-struct call_probe {
-  void operator()(std::int64_t) const {}
-};
 }  // namespace detail
 
-/// The exact engine of polar_factor: a singular value decomposition, truncated at the numerical rank.
+/// The exact engine of polar_factors: a singular value decomposition, truncated at the numerical rank.
 struct exact_svd {};
 /// Rational iterations on the Gram matrix of the shorter side, evaluated at M only, within 1e-4 of the exact factor.
 struct qdwh {};
@@ -38,9 +35,21 @@ struct qdwh {};
 struct polar_express {};
 /// The fastest of them for a matrix's shape, within 1e-4 of the exact factor: ‖g - g_exact‖ <= 1e-4 ‖g_exact‖ over M.
 struct automatic_polar {};
-/// An engine chosen at run time. A backend provides polar_factor for each; one that has no such iteration may compute
+/// An engine chosen at run time. A backend provides polar_factors for each; one that has no such iteration may compute
 /// its factor in another way that keeps the bound.
 using polar_engine = std::variant<automatic_polar, exact_svd, qdwh, polar_express>;
+
+/// P ⊙ M as compact values, and where its gradient and its loss are added: all in the backend's memory, [count] each,
+/// the loss one double. No two matrices of a call share a gradient or a loss.
+template <Positions P, Real R>
+struct sparse_matrix {
+  P positions;
+  R const* values;
+  R* gradient;
+  double* loss;
+};
+template <class P, class R>
+sparse_matrix(P, R const*, R*, double*) -> sparse_matrix<P, R>;
 
 /// Where memory is, and who computes. A backend is a cheap value (a handle to threads, or to a stream) and every
 /// policy of the library runs over it. Pointers are to the backend's memory, and so are the tensors that it accepts.
@@ -64,14 +73,12 @@ using polar_engine = std::variant<automatic_polar, exact_svd, qdwh, polar_expres
 /// - `sampled_convolution(shape, dy, x, positions, plan, out)`: the same for a convolution's weight.
 /// - `sampled_rows(dy, index, positions, out)`: out[j] += Σ_t [index_t = row_j] dy[t, col_j], for an embedding's
 /// weight.
-/// - `polar_factor(engine, positions, values, weight, gradient, norm)`: adds weight · ‖A‖_* to *norm and
-///   weight · (U_r V_rᵀ)[M] to `gradient`, where A is the matrix with `values` at M (eq. 4 and 5).
-/// - `side_by_side(n, f)`: f(i) for i < n, calls of other primitives that write no memory in common; at the same time
-/// where the backend can.
+/// - `polar_factors(engine, matrices, weight)`: for each matrix A with `values` at M, adds weight · ‖A‖_* to *loss and
+/// weight · (U_r V_rᵀ)[M] to `gradient` (eq. 4 and 5). All in one call, so that they may run side by side.
 /// - `synchronize()`: all work handed over has ended.
 ///
 /// `download`, `compact`, `order_statistic` and `synchronize` wait; `upload`, `plan_sampling`, `sampled_rows` and
-/// `polar_factor(exact_svd)` may. No other primitive does, so that a training step can be captured in a graph once its
+/// `polar_factors(exact_svd)` may. No other primitive does, so that a training step can be captured in a graph once its
 /// plans are made. Work runs in the order in which it was handed over. The same input gives the same bits on one
 /// backend, for any number of threads. How the host, a CUDA device and an autograd framework provide each
 /// primitive: docs/backend.md.
@@ -82,7 +89,7 @@ concept TensorBackend = std::copy_constructible<B> &&
              std::span<sparse_job<all_positions, detail::value_probe> const> jobs,
              std::span<sparse_job<all_positions, detail::bits_probe> const> bit_jobs, std::uint64_t* bits,
              std::span<scored_tensor<detail::score_probe> const> scored, conv2d_shape convolution,
-             std::span<std::int64_t const> index) {
+             std::span<std::int64_t const> index, std::span<sparse_matrix<all_positions, float> const> matrices) {
   { B::where } -> std::convertible_to<memory>;
   { b.template allocate<float>(n) } -> std::same_as<typename B::template buffer<float>>;
   { b.template allocate<float>(n).data() } -> std::same_as<float*>;
@@ -97,11 +104,10 @@ concept TensorBackend = std::copy_constructible<B> &&
   b.sampled_product(view, view, positions, typename B::sampling_plan{}, column);
   b.sampled_convolution(convolution, view, view, positions, typename B::sampling_plan{}, column);
   b.sampled_rows(view, index, positions, column);
-  b.polar_factor(exact_svd{}, positions, column, 1.0, column, sum);
-  b.polar_factor(qdwh{}, positions, column, 1.0, column, sum);
-  b.polar_factor(polar_express{}, positions, column, 1.0, column, sum);
-  b.polar_factor(automatic_polar{}, positions, column, 1.0, column, sum);
-  b.side_by_side(n, detail::call_probe{});
+  b.polar_factors(exact_svd{}, matrices, 1.0);
+  b.polar_factors(qdwh{}, matrices, 1.0);
+  b.polar_factors(polar_express{}, matrices, 1.0);
+  b.polar_factors(automatic_polar{}, matrices, 1.0);
   b.synchronize();
 };
 

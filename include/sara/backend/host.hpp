@@ -133,16 +133,13 @@ class host {
     });
   }
 
-  /// Workspace: docs/backend.md, by engine.
+  /// A matrix a task; a lone one by all threads. Workspace of each thread: docs/backend.md, by engine.
   template <class Engine, Positions P, Real R>
-  void polar_factor(Engine engine, P positions, R const* values, double weight, R* gradient, double* norm) const {
-    *norm += weight * detail::polar_factor(*pool_, engine, positions, values, weight, gradient);
-  }
-
-  /// A task each; what f calls then runs in that task's thread.
-  template <class F>
-  void side_by_side(std::int64_t n, F&& f) const {
-    pool_->parallel_for(n, f);
+  void polar_factors(Engine engine, std::span<sparse_matrix<P, R> const> matrices, double weight) const {
+    pool_->parallel_for(std::ssize(matrices), [&](std::int64_t i) {
+      auto const& m = matrices[static_cast<std::size_t>(i)];
+      *m.loss += weight * detail::polar_factor(*pool_, engine, m.positions, m.values, weight, m.gradient);
+    });
   }
 
   void synchronize() const noexcept {}

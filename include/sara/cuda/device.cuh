@@ -98,16 +98,11 @@ class basic_device {
     detail::sampled_rows(machine_, dy, index, positions, out);
   }
   template <class Engine, Positions P, Real R>
-  void polar_factor(Engine engine, P positions, R const* values, double weight, R* gradient, double* norm) const {
+  void polar_factors(Engine engine, std::span<sparse_matrix<P, R> const> matrices, double weight) const {
     auto const here = machine_.enter();
-    detail::polar_factor(machine_, engine, positions, values, weight, gradient, norm);
+    detail::polar_factors(machine_, engine, matrices, weight);
   }
 
-  /// One after the other, as a stream has one order.
-  template <class F>
-  void side_by_side(std::int64_t n, F&& f) const {
-    for (std::int64_t i = 0; i < n; ++i) f(i);
-  }
   void synchronize() const { machine_.synchronize(); }
 
  protected:

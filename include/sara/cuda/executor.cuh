@@ -57,6 +57,14 @@ namespace sara::cuda::detail {
   }
 }
 
+/// to[i] = the i-th of arrays of equal length
+struct point_into {
+  double* first;
+  std::int64_t length;
+  double** to;
+  SARA_HOST_DEVICE void operator()(std::int64_t i) const { to[i] = first + i * length; }
+};
+
 /// What the algorithms of this wing ask of a machine, on a stream: to call function objects for many indices, to scan,
 /// sort, count and multiply. They are written over any type with these members; the tests run them over one that loops
 /// on the host, so that everything but this file and kernels.cuh is tested without a GPU.
@@ -181,39 +189,30 @@ class stream_executor {
     check_launch("transpose_tiles");
   }
 
-  /// C = a · b + keep · C, row-major, C [rows, cols]; sums in C's type.
+  /// C = a · b + keep · C, row-major, C [count, rows, cols] without gaps between matrices; sums in C's type.
   template <Real C>
   void multiply(product_shape const& s, operand const& a, operand const& b, C keep, C* to, std::int64_t pitch) const {
     // Row-major is the transpose in column-major: Cᵀ = bᵀ aᵀ.
     auto const operation = [](operand const& o) { return o.transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
-    auto const computing = std::is_same_v<C, double>                             ? CUBLAS_COMPUTE_64F
-                           : context_->tf32() && a.type == dtype::float32 ? CUBLAS_COMPUTE_32F_FAST_TF32
-                                                                                 : CUBLAS_COMPUTE_32F;
+    auto const computing = std::is_same_v<C, double>             ? CUBLAS_COMPUTE_64F
+                           : tf32() && a.type == dtype::float32 ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                                                : CUBLAS_COMPUTE_32F;
     C const one = 1;
-    check(cublasGemmEx_64(context_->blas(), operation(b), operation(a), s.cols, s.rows, s.inner, &one, b.data,
-                          data_type_of(b.type), b.pitch, a.data, data_type_of(a.type), a.pitch, &keep, to,
-                          data_type_of(dtype_of<C>), pitch, computing, CUBLAS_GEMM_DEFAULT),
-          "cublasGemmEx");
+    check(cublasGemmStridedBatchedEx_64(context_->blas(), operation(b), operation(a), s.cols, s.rows, s.inner, &one,
+                                        b.data, data_type_of(b.type), b.pitch, b.stride, a.data, data_type_of(a.type),
+                                        a.pitch, a.stride, &keep, to, data_type_of(dtype_of<C>), pitch, s.rows * pitch,
+                                        s.count, computing, CUBLAS_GEMM_DEFAULT),
+          "cublasGemmStridedBatchedEx");
   }
 
-  /// X = W⁻¹ X for a symmetric positive definite W [n, n], by its Cholesky factor, which overwrites it; X [n, cols].
-  void solve(double* w, std::int64_t n, double* x, std::int64_t cols) const {
-    std::size_t on_device = 0, on_host = 0;
-    check(cusolverDnXpotrf_bufferSize(context_->solver(), context_->solver_parameters(), CUBLAS_FILL_MODE_UPPER, n,
-                                      CUDA_R_64F, w, n, CUDA_R_64F, &on_device, &on_host),
-          "cusolverDnXpotrf_bufferSize");
-    auto memory = scratch<std::byte>(static_cast<std::int64_t>(on_device));
-    auto info = scratch<int>(1);
-    std::vector<std::byte> host_memory(on_host);
-    check(cusolverDnXpotrf(context_->solver(), context_->solver_parameters(), CUBLAS_FILL_MODE_UPPER, n, CUDA_R_64F, w,
-                           n, CUDA_R_64F, memory.data(), on_device, host_memory.data(), on_host, info.data()),
-          "cusolverDnXpotrf");
-    // In column-major Xᵀ W⁻¹ = Xᵀ U⁻¹ U⁻ᵀ, with W = Uᵀ U.
-    double const one = 1;
-    for (auto const operation : {CUBLAS_OP_N, CUBLAS_OP_T})
-      check(cublasDtrsm_64(context_->blas(), CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_UPPER, operation, CUBLAS_DIAG_NON_UNIT,
-                           cols, n, &one, w, n, x, cols),
-            "cublasDtrsm");
+  /// X = W⁻¹ X for `count` symmetric positive definite W [n, n], by their Cholesky factors, which overwrite them;
+  /// X [n, cols]. Small ones together, large ones one after the other.
+  void solve(double* w, std::int64_t n, double* x, std::int64_t cols, std::int64_t count) const {
+    constexpr std::int64_t small_side = 512;
+    if (count > 1 && n <= small_side)
+      solve_together(w, n, x, cols, count);
+    else
+      for (std::int64_t i = 0; i < count; ++i) solve_one(w + i * n * n, n, x + i * n * cols, cols);
   }
 
   /// A = V Σ Uᵀ for A [rows, cols], rows <= cols: sigma [rows] descending, v [rows, rows], and uᵀ [rows, cols] in u.
@@ -237,6 +236,43 @@ class stream_executor {
 
  private:
   [[nodiscard]] cudaStream_t stream() const noexcept { return context_->stream(); }
+
+  // In column-major Xᵀ W⁻¹ = Xᵀ U⁻¹ U⁻ᵀ, with W = Uᵀ U.
+  static constexpr cublasOperation_t solve_order[] = {CUBLAS_OP_N, CUBLAS_OP_T};
+
+  void solve_one(double* w, std::int64_t n, double* x, std::int64_t cols) const {
+    std::size_t on_device = 0, on_host = 0;
+    check(cusolverDnXpotrf_bufferSize(context_->solver(), context_->solver_parameters(), CUBLAS_FILL_MODE_UPPER, n,
+                                      CUDA_R_64F, w, n, CUDA_R_64F, &on_device, &on_host),
+          "cusolverDnXpotrf_bufferSize");
+    auto memory = scratch<std::byte>(static_cast<std::int64_t>(on_device));
+    auto info = scratch<int>(1);
+    std::vector<std::byte> host_memory(on_host);
+    check(cusolverDnXpotrf(context_->solver(), context_->solver_parameters(), CUBLAS_FILL_MODE_UPPER, n, CUDA_R_64F, w,
+                           n, CUDA_R_64F, memory.data(), on_device, host_memory.data(), on_host, info.data()),
+          "cusolverDnXpotrf");
+    double const one = 1;
+    for (auto const operation : solve_order)
+      check(cublasDtrsm_64(context_->blas(), CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_UPPER, operation, CUBLAS_DIAG_NON_UNIT,
+                           cols, n, &one, w, n, x, cols),
+            "cublasDtrsm");
+  }
+
+  void solve_together(double* w, std::int64_t n, double* x, std::int64_t cols, std::int64_t count) const {
+    auto w_of = scratch<double*>(count);
+    auto x_of = scratch<double*>(count);
+    call_each(count, point_into{w, n * n, w_of.data()});
+    call_each(count, point_into{x, n * cols, x_of.data()});
+    auto info = scratch<int>(count);
+    check(cusolverDnDpotrfBatched(context_->solver(), CUBLAS_FILL_MODE_UPPER, static_cast<int>(n), w_of.data(),
+                                  static_cast<int>(n), info.data(), static_cast<int>(count)),
+          "cusolverDnDpotrfBatched");
+    double const one = 1;
+    for (auto const operation : solve_order)
+      check(cublasDtrsmBatched_64(context_->blas(), CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_UPPER, operation,
+                                  CUBLAS_DIAG_NON_UNIT, cols, n, &one, w_of.data(), n, x_of.data(), cols, count),
+            "cublasDtrsmBatched");
+  }
 
   [[nodiscard]] static unsigned blocks_of(std::int64_t threads) {
     return static_cast<unsigned>((threads + block_threads - 1) / block_threads);

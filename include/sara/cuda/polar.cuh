@@ -29,16 +29,14 @@ struct short_side_first {
   }
 };
 
-/// dense[at position] = values[slot] / √*squares, where the sum of squares is not zero; null for 1.
+/// dense[at position] = values[slot]
 template <Real R, Real C>
 struct spread_values {
   short_side_first layout;
   R const* values;
-  double const* squares;
   C* dense;
   SARA_HOST_DEVICE void operator()(std::int64_t slot, std::int64_t position) const {
-    auto const value = static_cast<double>(values[slot]);
-    dense[layout.at(position)] = static_cast<C>(squares && *squares != 0 ? value / std::sqrt(*squares) : value);
+    dense[layout.at(position)] = static_cast<C>(values[slot]);
   }
 };
 
@@ -58,27 +56,56 @@ struct add_factor {
   }
 };
 
+/// Entries of one partial sum; fixed, so that sums are the same bits every time.
+inline constexpr std::int64_t chunk_entries = 4096;
+
+/// parts[k] = Σ x² of chunk k, where each matrix has chunks of its own.
 template <Real C>
-struct square_entry {
-  C const* data;
-  [[nodiscard]] SARA_HOST_DEVICE double operator()(std::int64_t i, std::int64_t) const {
-    return static_cast<double>(data[i]) * static_cast<double>(data[i]);
+struct square_chunk {
+  C const* x;
+  std::int64_t size, chunks;  // of a matrix
+  double* parts;
+  template <class Lanes>
+  SARA_HOST_DEVICE void operator()(std::int64_t k, Lanes lanes) const {
+    auto const first = k % chunks * chunk_entries;
+    auto const last = first + chunk_entries < size ? first + chunk_entries : size;
+    C const* const matrix = x + k / chunks * size;
+    double sum = 0;
+    for (auto i = first + lanes.id; i < last; i += Lanes::count)
+      sum += static_cast<double>(matrix[i]) * static_cast<double>(matrix[i]);
+    sum = lanes.sum(sum);
+    if (lanes.id == 0) parts[k] = sum;
   }
 };
 
-/// x[i] /= *power^(1 / degree), where that is not zero.
+/// sums[m] = Σ of the parts of matrix m
+struct add_chunks {
+  double const* parts;
+  std::int64_t chunks;
+  double* sums;
+  template <class Lanes>
+  SARA_HOST_DEVICE void operator()(std::int64_t m, Lanes lanes) const {
+    double sum = 0;
+    for (auto k = static_cast<std::int64_t>(lanes.id); k < chunks; k += Lanes::count) sum += parts[m * chunks + k];
+    sum = lanes.sum(sum);
+    if (lanes.id == 0) sums[m] = sum;
+  }
+};
+
+/// x[i] /= power^(1 / degree) of its matrix, where that is not zero.
 template <Real C>
 struct divide_by_root {
   C* x;
+  std::int64_t size;  // of a matrix
   double const* power;
   double degree;
   SARA_HOST_DEVICE void operator()(std::int64_t i) const {
-    auto const root = std::pow(*power, 1 / degree);
+    auto const root = std::pow(power[i / size], 1 / degree);
     if (root != 0) x[i] = static_cast<C>(static_cast<double>(x[i]) / root);
   }
 };
 
-/// to = a · x + b · y + c · I, square.
+/// to = a · x + b · y + c · I, for squares one after the other.
 template <Real C>
 struct combine_squares {
   C const *x, *y;
@@ -86,7 +113,8 @@ struct combine_squares {
   C a, b, c;
   std::int64_t side;
   SARA_HOST_DEVICE void operator()(std::int64_t i) const {
-    to[i] = a * x[i] + b * y[i] + (i / side == i % side ? c : C{0});
+    auto const at = i % (side * side);
+    to[i] = a * x[i] + b * y[i] + (at / side == at % side ? c : C{0});
   }
 };
 
@@ -117,54 +145,68 @@ struct drop_null_space {
   }
 };
 
-template <class Executor, Positions P, class F>
-void visit_one(Executor const& machine, P positions, F const& f) {
-  sparse_job<P, F> const job{positions, f};
-  machine.visit(std::span<sparse_job<P, F> const>{&job, 1});
-}
-template <class Executor, Positions P, class F>
-void sum_one(Executor const& machine, P positions, F const& f, double* sum) {
-  sparse_job<P, F> const job{positions, f};
-  machine.sum(std::span<sparse_job<P, F> const>{&job, 1}, sum);
-}
-
-/// P ⊙ M dense in C, its shorter side as rows.
+/// Matrices of equal shape one after the other, dense in C, their shorter side as rows.
 template <class Executor, Real C>
-struct dense_matrix {
-  std::int64_t rows, cols;
-  typename Executor::template buffer<C> x;
+struct dense_matrices {
+  std::int64_t count, rows, cols;
+  typename Executor::template buffer<C> x;  // [count, rows, cols]
 
   [[nodiscard]] std::int64_t size() const { return rows * cols; }
-  [[nodiscard]] operand as_operand(bool transposed = false) const { return operand::of(x.data(), cols, transposed); }
+  [[nodiscard]] std::int64_t entries() const { return count * size(); }
+  [[nodiscard]] operand as_operand(bool transposed = false) const {
+    return operand::of(x.data(), cols, transposed, size());
+  }
+  /// The products of each with what stands beside it, or of squares.
+  [[nodiscard]] product_shape gram_shape() const { return {rows, rows, cols, count}; }
+  [[nodiscard]] product_shape square_shape() const { return {rows, rows, rows, count}; }
+  [[nodiscard]] product_shape left_product_shape() const { return {rows, cols, rows, count}; }
 };
 
-template <Real C, class Executor, Positions P, Real R>
-[[nodiscard]] dense_matrix<Executor, C> spread(Executor const& machine, P positions, R const* values,
-                                               double const* squares) {
-  short_side_first const layout{positions.shape()};
-  dense_matrix<Executor, C> out{layout.rows(), layout.cols(),
-                                machine.template scratch<C>(positions.shape().size())};
-  machine.set_zero(out.x.data(), static_cast<std::size_t>(out.size()) * sizeof(C));
-  visit_one(machine, positions, spread_values<R, C>{layout, values, squares, out.x.data()});
+template <class Executor, Real C>
+[[nodiscard]] operand squares(typename Executor::template buffer<C> const& x, std::int64_t side) {
+  return operand::of(x.data(), side, false, side * side);
+}
+
+/// sums[m] = Σ x² of matrix m. Extra memory: a double for 4,096 entries.
+template <class Executor, Real C>
+void sum_squares(Executor const& machine, C const* x, std::int64_t count, std::int64_t size, double* sums) {
+  auto const chunks = (size + chunk_entries - 1) / chunk_entries;
+  auto parts = machine.template scratch<double>(count * chunks);
+  machine.call_each_by_lanes(count * chunks, square_chunk<C>{x, size, chunks, parts.data()});
+  machine.call_each_by_lanes(count, add_chunks{parts.data(), chunks, sums});
+}
+
+template <Real C, class Executor, class Matrix>
+[[nodiscard]] dense_matrices<Executor, C> spread(Executor const& machine, std::span<Matrix const* const> matrices) {
+  short_side_first const layout{matrices[0]->positions.shape()};
+  dense_matrices<Executor, C> out{std::ssize(matrices), layout.rows(), layout.cols(), {}};
+  out.x = machine.template scratch<C>(out.entries());
+  machine.set_zero(out.x.data(), static_cast<std::size_t>(out.entries()) * sizeof(C));
+  using value = std::remove_cvref_t<decltype(*matrices[0]->values)>;
+  using job = sparse_job<std::remove_cvref_t<decltype(matrices[0]->positions)>, spread_values<value, C>>;
+  std::vector<job> jobs;
+  for (auto const* m : matrices)
+    jobs.push_back({m->positions,
+                    {short_side_first{m->positions.shape()}, m->values, out.x.data() + std::ssize(jobs) * out.size()}});
+  machine.visit(std::span<job const>{jobs});
   return out;
 }
 
-/// Spread and scaled by a bound of the largest singular value: with G = A Aᵀ, σ₁⁸ <= ‖G²‖_F² <= m σ₁⁸. All of it stays
-/// on the machine, whatever the scale of the values.
-template <Real C, class Executor, Positions P, Real R>
-[[nodiscard]] dense_matrix<Executor, C> scaled(Executor const& machine, P positions, R const* values) {
-  auto sums = machine.template scratch<double>(2);
-  machine.set_zero(sums.data(), 2 * sizeof(double));
-  sum_one(machine, all_positions{positions.count()}, square_entry<R>{values}, sums.data());
-  auto out = spread<C>(machine, positions, values, sums.data());
-  auto const m = out.rows;
-  auto gram = machine.template scratch<C>(m * m);
-  auto square = machine.template scratch<C>(m * m);
-  machine.multiply({m, m, out.cols}, out.as_operand(), out.as_operand(true), C{0}, gram.data(), m);
-  machine.multiply({m, m, m}, operand::of(gram.data(), m), operand::of(gram.data(), m, true), C{0}, square.data(), m);
-  sum_one(machine, all_positions{m * m}, square_entry<C>{square.data()}, sums.data() + 1);
-  machine.call_each(out.size(), divide_by_root<C>{out.x.data(), sums.data() + 1, 8});
-  return out;
+/// Divides each by its Frobenius norm, then by a bound of its largest singular value: with G = A Aᵀ,
+/// σ₁⁸ <= ‖G²‖_F² <= m σ₁⁸. The largest is between 0.4 and 1 afterwards, whatever the scale of the values.
+template <class Executor, Real C>
+void scale(Executor const& machine, dense_matrices<Executor, C>& a) {
+  auto const m = a.rows;
+  auto sums = machine.template scratch<double>(a.count);
+  auto gram = machine.template scratch<C>(a.count * m * m);
+  auto square = machine.template scratch<C>(a.count * m * m);
+  auto const g = squares<Executor, C>(gram, m);
+  sum_squares(machine, a.x.data(), a.count, a.size(), sums.data());
+  machine.call_each(a.entries(), divide_by_root<C>{a.x.data(), a.size(), sums.data(), 2});
+  machine.multiply(a.gram_shape(), a.as_operand(), a.as_operand(true), C{0}, gram.data(), m);
+  machine.multiply(a.square_shape(), g, g, C{0}, square.data(), m);
+  sum_squares(machine, square.data(), a.count, m * m, sums.data());
+  machine.call_each(a.entries(), divide_by_root<C>{a.x.data(), a.size(), sums.data(), 8});
 }
 
 /// Smallest singular value, beside a largest of at most 1, that the iterations bring to one; those below end between
@@ -191,85 +233,119 @@ struct halley_step {
   return out;
 }
 
-/// U_r V_rᵀ by QDWH with a Cholesky factorisation each step, in double.
-/// 6 steps of about 5 m² n + m³/3 flops, m the shorter side. Extra memory: two dense matrices and a square, in double.
-template <class Executor, Positions P, Real R>
-[[nodiscard]] auto factor_of(Executor const& machine, qdwh, P positions, R const* values) {
-  auto a = scaled<double>(machine, positions, values);
+/// A ← U_r V_rᵀ by QDWH with a Cholesky factorisation each step, in double.
+/// 6 steps of about 4 m² n + m³/3 flops, m the shorter side. Extra memory: a dense matrix and two squares each.
+template <class Executor>
+void iterate(Executor const& machine, qdwh, dense_matrices<Executor, double>& a) {
+  scale(machine, a);
   auto const m = a.rows;
-  auto w = machine.template scratch<double>(m * m);
-  auto solved = machine.template scratch<double>(a.size());
+  auto w = machine.template scratch<double>(a.count * m * m);
+  auto solved = machine.template scratch<double>(a.entries());
   for (auto const& step : halley_steps()) {
-    machine.multiply({m, m, a.cols}, a.as_operand(), a.as_operand(true), 0.0, w.data(), m);
-    machine.call_each(m * m, combine_squares<double>{w.data(), w.data(), w.data(), step.c, 0, 1, m});
-    machine.call_each(a.size(), copy_entries<double>{a.x.data(), solved.data()});
-    machine.solve(w.data(), m, solved.data(), a.cols);
+    machine.multiply(a.gram_shape(), a.as_operand(), a.as_operand(true), 0.0, w.data(), m);
+    machine.call_each(a.count * m * m, combine_squares<double>{w.data(), w.data(), w.data(), step.c, 0, 1, m});
+    machine.call_each(a.entries(), copy_entries<double>{a.x.data(), solved.data()});
+    machine.solve(w.data(), m, solved.data(), a.cols, a.count);
     auto const kept = step.b / step.c;
-    machine.call_each(a.size(), add_scaled<double>{solved.data(), a.x.data(), step.a - kept, kept});
+    machine.call_each(a.entries(), add_scaled<double>{solved.data(), a.x.data(), step.a - kept, kept});
   }
-  return a;
 }
 
-/// U_r V_rᵀ by odd quintics of matrix products, in C. Halved first steps come before the eight, to lift what they do not
+/// A ← U_r V_rᵀ by odd quintics of matrix products. Halved first steps come before the eight, to lift what they do not
 /// reach, and two of the last after them.
-/// A step takes 4 m² n + 2 m³ flops. Extra memory: two dense matrices and two squares.
-template <Real C, class Executor, Positions P, Real R>
-[[nodiscard]] auto express_factor(Executor const& machine, P positions, R const* values, int lifts) {
+/// A step takes 4 m² n + 2 m³ flops. Extra memory: a dense matrix and two squares each.
+template <class Executor, Real C>
+void iterate(Executor const& machine, polar_express, dense_matrices<Executor, C>& a) {
   using sara::detail::polar_express_steps;
-  auto a = scaled<C>(machine, positions, values);
+  constexpr int lifts = std::is_same_v<C, double> ? 7 : 2;
+  constexpr int polishes = 2;
+  scale(machine, a);
   auto const m = a.rows;
-  auto gram = machine.template scratch<C>(m * m);
-  auto factor = machine.template scratch<C>(m * m);
-  auto next = machine.template scratch<C>(a.size());
+  auto gram = machine.template scratch<C>(a.count * m * m);
+  auto factor = machine.template scratch<C>(a.count * m * m);
+  auto next = machine.template scratch<C>(a.entries());
+  auto const g = squares<Executor, C>(gram, m);
   auto const step = [&](sara::detail::odd_quintic const& f, double times) {
-    auto const g = operand::of(gram.data(), m);
-    machine.multiply({m, m, a.cols}, a.as_operand(), a.as_operand(true), C{0}, gram.data(), m);
-    machine.multiply({m, m, m}, g, g, C{0}, factor.data(), m);
-    machine.call_each(m * m, combine_squares<C>{factor.data(), gram.data(), factor.data(), static_cast<C>(times * f.c),
-                                                static_cast<C>(times * f.b), static_cast<C>(times * f.a), m});
-    machine.multiply({m, a.cols, m}, operand::of(factor.data(), m), a.as_operand(), C{0}, next.data(), a.cols);
+    machine.multiply(a.gram_shape(), a.as_operand(), a.as_operand(true), C{0}, gram.data(), m);
+    machine.multiply(a.square_shape(), g, g, C{0}, factor.data(), m);
+    machine.call_each(a.count * m * m,
+                      combine_squares<C>{factor.data(), gram.data(), factor.data(), static_cast<C>(times * f.c),
+                                         static_cast<C>(times * f.b), static_cast<C>(times * f.a), m});
+    machine.multiply(a.left_product_shape(), squares<Executor, C>(factor, m), a.as_operand(), C{0}, next.data(),
+                     a.cols);
     std::swap(a.x, next);
   };
   for (int k = 0; k < lifts; ++k) step(polar_express_steps.front(), 0.5);
   for (auto const& f : polar_express_steps) step(f, 1);
-  for (int k = 0; k < 2; ++k) step(polar_express_steps.back(), 1);
-  return a;
+  for (int k = 0; k < polishes; ++k) step(polar_express_steps.back(), 1);
 }
 
-/// U_r V_rᵀ by a decomposition in double, truncated at the numerical rank of R. Waits, as cuSOLVER does.
-template <class Executor, Positions P, Real R>
-[[nodiscard]] auto factor_of(Executor const& machine, exact_svd, P positions, R const* values) {
-  auto a = spread<double>(machine, positions, values, nullptr);
+/// A ← U_r V_rᵀ by decompositions in double, one after the other, truncated at the numerical rank of R. Waits, as
+/// cuSOLVER does.
+template <Real R, class Executor>
+void decompose(Executor const& machine, dense_matrices<Executor, double>& a) {
   auto sigma = machine.template scratch<double>(a.rows);
   auto v = machine.template scratch<double>(a.rows * a.rows);
   auto u = machine.template scratch<double>(a.size());
-  machine.decompose(a.x.data(), a.rows, a.cols, sigma.data(), v.data(), u.data());
   auto const relative = static_cast<double>(a.cols) * static_cast<double>(std::numeric_limits<R>::epsilon());
-  machine.call_each(a.size(), drop_null_space{sigma.data(), relative, a.cols, u.data()});
-  machine.multiply({a.rows, a.cols, a.rows}, operand::of(v.data(), a.rows), operand::of(u.data(), a.cols), 0.0,
-                   a.x.data(), a.cols);
-  return a;
+  for (std::int64_t i = 0; i < a.count; ++i) {
+    auto* const matrix = a.x.data() + i * a.size();
+    machine.decompose(matrix, a.rows, a.cols, sigma.data(), v.data(), u.data());
+    machine.call_each(a.size(), drop_null_space{sigma.data(), relative, a.cols, u.data()});
+    machine.multiply({a.rows, a.cols, a.rows}, operand::of(v.data(), a.rows), operand::of(u.data(), a.cols), 0.0,
+                     matrix, a.cols);
+  }
 }
 
-/// Adds weight · (U_r V_rᵀ)[M] to the gradient and weight · ‖A‖_* to *norm.
+/// Adds weight · (U_r V_rᵀ)[M] to the gradients and weight · ‖A‖_* to the losses: all that leaves an iteration.
+template <class Executor, Real C, class Matrix>
+void add_factors(Executor const& machine, dense_matrices<Executor, C> const& factors,
+                 std::span<Matrix const* const> matrices, double weight) {
+  C const* factor = factors.x.data();
+  for (auto const* m : matrices) {
+    using value = std::remove_cvref_t<decltype(*m->values)>;
+    using job = sparse_job<std::remove_cvref_t<decltype(m->positions)>, add_factor<value, C>>;
+    job const one{m->positions, {short_side_first{m->positions.shape()}, m->values, factor, weight, m->gradient}};
+    machine.sum(std::span<job const>{&one, 1}, m->loss);
+    factor += factors.size();
+  }
+}
+
+/// Bytes of dense matrices that are iterated at a time, more only where one matrix has more.
+inline constexpr std::int64_t batch_bytes = std::int64_t{256} << 20;
+
+/// Matrices of equal shape share their iterations; those of another follow.
 template <class Executor, class Engine, Positions P, Real R>
-void polar_factor(Executor const& machine, Engine engine, P positions, R const* values, double weight, R* gradient,
-                  double* norm) {
-  if (positions.count() == 0) return;
-  auto const add = [&]<Real C>(dense_matrix<Executor, C> const& factor) {
-    sum_one(machine, positions,
-            add_factor<R, C>{short_side_first{positions.shape()}, values, factor.x.data(), weight, gradient}, norm);
+void polar_factors(Executor const& machine, Engine engine, std::span<sparse_matrix<P, R> const> matrices,
+                   double weight) {
+  using matrix = sparse_matrix<P, R>;
+  std::vector<matrix const*> order;
+  for (auto const& m : matrices)
+    if (m.positions.count() > 0) order.push_back(&m);
+  auto const shape_of = [](matrix const* m) {
+    short_side_first const layout{m->positions.shape()};
+    return std::pair{layout.rows(), layout.cols()};
   };
-  if constexpr (std::is_same_v<Engine, automatic_polar>) {
-    add(factor_of(machine, qdwh{}, positions, values));
-  } else if constexpr (std::is_same_v<Engine, polar_express>) {
-    constexpr int lifts_in_double = 7, lifts_in_float = 2;
-    if (machine.tf32())
-      add(express_factor<float>(machine, positions, values, lifts_in_float));
+  std::stable_sort(order.begin(), order.end(), [&](auto const* a, auto const* b) { return shape_of(a) < shape_of(b); });
+  for (auto first = order.begin(); first != order.end();) {
+    auto const [rows, cols] = shape_of(*first);
+    auto const most = std::max<std::int64_t>(1, batch_bytes / (rows * cols * std::int64_t{sizeof(double)}));
+    auto last = first;
+    while (last != order.end() && last - first < most && shape_of(*last) == shape_of(*first)) ++last;
+    std::span<matrix const* const> const batch{&*first, static_cast<std::size_t>(last - first)};
+    auto const run = [&]<Real C>(C, auto&& iteration) {
+      auto a = spread<C>(machine, batch);
+      iteration(a);
+      add_factors(machine, a, batch, weight);
+    };
+    if constexpr (std::is_same_v<Engine, exact_svd>)
+      run(0.0, [&](auto& a) { decompose<R>(machine, a); });
+    else if constexpr (std::is_same_v<Engine, polar_express>)
+      machine.tf32() ? run(0.0f, [&](auto& a) { iterate(machine, engine, a); })
+                     : run(0.0, [&](auto& a) { iterate(machine, engine, a); });
     else
-      add(express_factor<double>(machine, positions, values, lifts_in_double));
-  } else {
-    add(factor_of(machine, engine, positions, values));
+      run(0.0, [&](auto& a) { iterate(machine, qdwh{}, a); });
+    first = last;
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <span>
 
 #include <sara/backend/concept.hpp>
 #include <sara/tensor/view.hpp>
@@ -19,17 +20,17 @@ struct matrix_run {
 ///
 ///     regularizer.applies_to(shape)          // whether to this weight, by its extents
 ///     regularizer.at(step, matrices)         // which of the matrices it applies to, in the step from 0
-///     regularizer.add(backend, positions, values, gradient, loss)
+///     regularizer.add(backend, matrices)     // a std::span<sparse_matrix<P, R> const>
 ///
-/// `add` gets the compact values of one matrix and adds to its compact gradient, [count] each, and to *loss, all in
-/// the backend's memory; it must not wait for the backend.
+/// `add` gets the compact values of the matrices whose turn it is, and adds to the compact gradient and the loss of
+/// each, all in the backend's memory; it must not wait for the backend.
 template <class G, class Backend>
 concept LowRankRegularizer = TensorBackend<Backend> && std::copyable<G> &&
-    requires(G const g, Backend const backend, extents const& shape, std::int64_t step, all_positions positions,
-             float const* values, float* gradient, double* loss) {
+    requires(G const g, Backend const backend, extents const& shape, std::int64_t step,
+             std::span<sparse_matrix<all_positions, float> const> matrices) {
   { g.applies_to(shape) } -> std::convertible_to<bool>;
   { g.at(step, step) } -> std::same_as<matrix_run>;
-  g.add(backend, positions, values, gradient, loss);
+  g.add(backend, matrices);
 };
 
 }  // namespace sara

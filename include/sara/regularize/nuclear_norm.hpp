@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <span>
 #include <variant>
 
 #include <sara/backend/counter_random.hpp>
@@ -40,8 +41,8 @@ struct nuclear_norm {
   }
 
   template <TensorBackend Backend, Positions P, Real R>
-  void add(Backend const& backend, P positions, R const* values, R* gradient, double* loss) const {
-    std::visit([&](auto e) { backend.polar_factor(e, positions, values, weight, gradient, loss); }, engine);
+  void add(Backend const& backend, std::span<sparse_matrix<P, R> const> matrices) const {
+    std::visit([&](auto e) { backend.polar_factors(e, matrices, weight); }, engine);
   }
 };
 
@@ -50,7 +51,7 @@ struct no_regularizer {
   [[nodiscard]] bool applies_to(extents const&) const noexcept { return false; }
   [[nodiscard]] matrix_run at(std::int64_t, std::int64_t) const noexcept { return {}; }
   template <TensorBackend Backend, Positions P, Real R>
-  void add(Backend const&, P, R const*, R*, double*) const noexcept {}
+  void add(Backend const&, std::span<sparse_matrix<P, R> const>) const noexcept {}
 };
 
 }  // namespace sara

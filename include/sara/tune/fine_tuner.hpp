@@ -142,7 +142,7 @@ class fine_tuner {
     auto const rate = current_rate();
     auto* const sums = begin_sums();
     auto const run = regularized_now();
-    backend_.side_by_side(run.count, [&](std::int64_t i) { regularize(run.first + i); });
+    regularize(run);
     reduce(backend_, all_positions{std::ssize(matrices_)}, detail::take_loss{losses_.data()}, &sums->regularizer_loss);
     if (clips()) {
       squared_norm(backend_, arena_.gradient(), arena_.slots(), &sums->squared_norm);
@@ -182,7 +182,7 @@ class fine_tuner {
     auto const run = regularized_now();
     auto const first = matrices_.begin() + run.first;
     auto const found = std::lower_bound(first, first + run.count, *at);
-    if (found != first + run.count && *found == *at) regularize(found - matrices_.begin());
+    if (found != first + run.count && *found == *at) regularize({found - matrices_.begin(), 1});
     detail::update_entries(backend_, std::span{&s, 1}, arena_, update_, current_rate(), nullptr, &sums->update);
   }
 
@@ -384,15 +384,27 @@ class fine_tuner {
     return regularizer_.at(steps_, static_cast<std::int64_t>(matrices_.size()));
   }
 
-  /// @param number  among the matrices that the regularizer applies to
-  void regularize(std::int64_t number) {
-    auto& s = segments_[matrices_[static_cast<std::size_t>(number)]];
-    if (s.phase == detail::step_phase::updated) return;
-    auto values = backend_.template allocate<R>(s.count());
-    gather(backend_, s.weights, s.store().ref(), values.data());
-    regularizer_.add(backend_, s.store().ref(), static_cast<R const*>(values.data()), arena_.gradient() + s.first,
-                     losses_.data() + number);
-    s.phase = detail::step_phase::has_gradient;
+  /// The matrices of a run that are still to be updated.
+  void regularize(matrix_run run) {
+    auto const first = matrices_.begin() + run.first;
+    std::vector<std::size_t> turn;
+    std::copy_if(first, first + run.count, std::back_inserter(turn),
+                 [&](std::size_t m) { return segments_[m].phase != detail::step_phase::updated; });
+    if (turn.empty()) return;
+    std::int64_t slots = 0;
+    for (auto const m : turn) slots += segments_[m].count();
+    auto values = backend_.template allocate<R>(slots);
+    auto* column = values.data();
+    std::vector<sparse_matrix<decltype(segments_[0].store().ref()), R>> matrices;
+    for (auto const m : turn) {
+      auto& s = segments_[m];
+      gather(backend_, s.weights, s.store().ref(), column);
+      auto const number = std::lower_bound(matrices_.begin(), matrices_.end(), m) - matrices_.begin();
+      matrices.push_back({s.store().ref(), column, arena_.gradient() + s.first, losses_.data() + number});
+      column += s.count();
+      s.phase = detail::step_phase::has_gradient;
+    }
+    regularizer_.add(backend_, std::span<typename decltype(matrices)::value_type const>{matrices});
   }
 
   Backend backend_;
