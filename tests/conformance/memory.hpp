@@ -17,6 +17,7 @@
 #include <sara/store/bitmask.hpp>
 #include <sara/store/flat_index.hpp>
 #include <sara/store/row_index.hpp>
+#include <sara/tensor/traits.hpp>
 
 #include "../support/compare.hpp"
 #include "../support/layout.hpp"

@@ -99,7 +99,7 @@ TEST_CASE_TEMPLATE_DEFINE("a Linear layer's gradient at any positions, shapes an
       auto const positions = random_positions("m", out * in, std::array{0.0, 0.02, 0.3, 1.0}[static_cast<std::size_t>(i % 4)]);
       auto const dy = uniform<double>("dy", batch * out);
       auto const x = uniform<double>("x", batch * in);
-      extents const order = i % 3 == 2 ? extents{1, 0} : extents{0, 1};  // a transposed batch as well
+      auto const order = i % 3 == 2 ? sara::extents{1, 0} : sara::extents{0, 1};  // a transposed batch as well
       auto const gap = i % 7 == 6 ? 1 : 0;
       auto const check = [&]<class Dy, class X>(Dy, X) {
         laid_out<Dy> const left{dy, {batch, out}, order, gap};

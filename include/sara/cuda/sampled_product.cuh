@@ -117,10 +117,10 @@ template <class Executor, Positions P>
 }
 
 /// A matrix as an operand of the dense product, if it is one: neighbours along a row or along a column.
-[[nodiscard]] inline bool is_operand(strided_matrix const& m) {
+[[nodiscard]] inline bool is_operand(sara::detail::strided_matrix const& m) {
   return (m.col_stride == 1 && m.row_stride >= m.cols) || (m.row_stride == 1 && m.col_stride >= m.rows);
 }
-[[nodiscard]] inline operand operand_of(strided_matrix const& m) {
+[[nodiscard]] inline operand operand_of(sara::detail::strided_matrix const& m) {
   bool const is_row_major = m.col_stride == 1 && m.row_stride >= m.cols;
   return {m.tensor.bytes(), m.tensor.type(), is_row_major ? m.row_stride : m.col_stride, !is_row_major};
 }
@@ -128,7 +128,7 @@ template <class Executor, Positions P>
 /// dYᵀ X by panels of rows, each gathered while it is in cache.
 /// 2 · rows · cols · batch flops, one write and nnz reads of each panel. Extra memory: a panel.
 template <class Executor, Positions P, Real R>
-void panel_product(Executor const& machine, strided_matrix const& dy, strided_matrix const& x, P positions,
+void panel_product(Executor const& machine, sara::detail::strided_matrix const& dy, sara::detail::strided_matrix const& x, P positions,
                    row_panels const& plan, R* out) {
   auto panel = machine.template scratch<R>(std::min(plan.rows, dy.cols) * x.cols);
   auto left = operand_of(dy);
@@ -151,7 +151,7 @@ void panel_product(Executor const& machine, strided_matrix const& dy, strided_ma
 template <Scalar T, class Executor>
 class batch_contiguous {
  public:
-  batch_contiguous(Executor const& machine, strided_matrix const& m, std::int64_t most_rows)
+  batch_contiguous(Executor const& machine, sara::detail::strided_matrix const& m, std::int64_t most_rows)
       : machine_{machine}, from_{m.tensor.template as<T>().data}, matrix_{m} {
     if (m.col_stride == 1 && m.row_stride >= m.cols && m.cols > 1 && m.rows > 1)
       copy_ = machine.template scratch<T>(m.cols * std::min(most_rows, m.rows));
@@ -168,13 +168,13 @@ class batch_contiguous {
  private:
   Executor const& machine_;
   T const* from_;
-  strided_matrix matrix_;
+  sara::detail::strided_matrix matrix_;
   typename Executor::template buffer<T> copy_;
 };
 
 /// One dot product an entry, of any dtypes and strides. Extra memory: transposed copies of a slice of dY and X.
 template <class Executor, Positions P, Real R>
-void dot_product(Executor const& machine, strided_matrix const& dy, strided_matrix const& x, P positions, R* out) {
+void dot_product(Executor const& machine, sara::detail::strided_matrix const& dy, sara::detail::strided_matrix const& x, P positions, R* out) {
   visit(dy.tensor.type(), [&]<class Dy>() {
     visit(x.tensor.type(), [&]<class X>() {
       auto const row_bytes = dy.cols * static_cast<std::int64_t>(sizeof(Dy)) + x.cols * static_cast<std::int64_t>(sizeof(X));

@@ -56,7 +56,7 @@ inline constexpr std::string_view stored_name<bool> = "BOOL";
 
 /// The name that a safetensors header gives a run-time dtype.
 [[nodiscard]] inline std::string_view stored_name_of(dtype type) {
-  return visit(type, []<class T>() { return stored_name<T>; });
+  return visit(type, [&]<class T>() { return stored_name<T>; });
 }
 
 /// One tensor of a file: its type's name, extents, and bytes (inside the file object that gave it).
