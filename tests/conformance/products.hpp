@@ -70,11 +70,11 @@ struct random_convolution {
   }
 };
 
-template <Real R, Scalar T, class Backend>
+template <Real R, Scalar T, Scalar X = T, class Backend>
 [[nodiscard]] std::string convolution_fault(Backend const& backend, random_convolution const& c, double density,
                                             extents const& order = {0, 1, 2, 3}) {
   laid_out<T> const dy{uniform<double>("dy", c.dy().product()), c.dy(), order};
-  laid_out<T> const x{uniform<double>("x", c.x.product()), c.x, order};
+  laid_out<X> const x{uniform<double>("x", c.x.product()), c.x, order};
   auto const positions = random_positions("m", c.weight.product(), density);
   auto const expected = at_positions(conv2d_gradient(c.weight, dy.view(), x.view(), c.geometry), positions);
   placed_tensor const dy_there{backend, dy.view(), dy.size()};
@@ -177,6 +177,7 @@ TEST_CASE_TEMPLATE_DEFINE("a convolution's gradient for any geometry", Place, sa
       CHECK(convolution_fault<double, double>(backend, c, 0.4) == "");
       CHECK(convolution_fault<float, float>(backend, c, 0.9, {0, 2, 3, 1}) == "");
       CHECK(convolution_fault<float, sara::bfloat16>(backend, c, 0.4) == "");
+      CHECK(convolution_fault<float, sara::bfloat16, float>(backend, c, 0.4, {1, 0, 3, 2}) == "");
       CHECK(convolution_fault<double, sara::float16>(backend, c, 0.4) == "");
     }
     CHECK(convolution_fault<float, float>(backend, {{12, 9, 1, 1}, {2, 9, 33, 40}, {}}, 0.2) == "");

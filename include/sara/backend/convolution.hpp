@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include <sara/error.hpp>
+#include <sara/host_device.hpp>
 #include <sara/tensor/view.hpp>
 
 namespace sara {
@@ -25,8 +26,8 @@ struct conv2d_shape {
   std::array<std::int64_t, 2> kernel;
   conv2d_geometry geometry;
 
-  [[nodiscard]] std::int64_t in_per_group() const { return in / geometry.groups; }
-  [[nodiscard]] std::int64_t out_per_group() const { return out / geometry.groups; }
+  [[nodiscard]] SARA_HOST_DEVICE std::int64_t in_per_group() const { return in / geometry.groups; }
+  [[nodiscard]] SARA_HOST_DEVICE std::int64_t out_per_group() const { return out / geometry.groups; }
   /// The weight as a matrix [out, in / groups · kernel[0] · kernel[1]].
   [[nodiscard]] matrix_shape matrix() const { return {out, in_per_group() * kernel[0] * kernel[1]}; }
 

@@ -49,12 +49,12 @@ struct tap_geometry {
 };
 
 /// out[j] += Σ_{n, y, x} dY[n, row_j, y, x] · X at the entry's channel and tap. Lanes take neighbouring pixels.
-template <Positions P, class Dy, class X, Real R>
+template <Positions P, class T, Real R>
 struct dot_taps {
   P positions;
   tap_geometry geometry;
-  image_entries<Dy> dy;
-  image_entries<X> x;
+  image_entries<T> dy;
+  image_entries<T> x;
   R* out;
 
   template <class Lanes>
@@ -190,6 +190,56 @@ void pointwise_convolution(Executor const& machine, conv2d_shape const& shape, c
   }
 }
 
+/// to = an image tensor, dense.
+template <class From, class T>
+struct convert_images {
+  entries<From const> from;
+  T* to;
+  SARA_HOST_DEVICE void operator()(std::int64_t i) const {
+    to[i] = narrow<T>(static_cast<widened<T>>(widen(from[i])));
+  }
+};
+
+/// Images [first, first + count) of an NCHW tensor, dense in R.
+template <Real R, class Executor>
+[[nodiscard]] typename Executor::template buffer<R> converted(Executor const& machine, const_tensor_view const& v,
+                                                              std::int64_t first, std::int64_t count) {
+  extents shape = v.shape();
+  shape[0] = count;
+  auto out = machine.template scratch<R>(shape.product());
+  visit(v.type(), [&]<class From>() {
+    const_tensor_view const images{v.template as<From>().data + first * v.stride()[0], shape, v.stride(), v.where()};
+    machine.call_each(shape.product(), convert_images<From, R>{images.template as<From>(), out.data()});
+  });
+  return out;
+}
+
+/// One dot product an entry, of any strides; of two dtypes both are converted to R, some images at a time.
+/// Extra memory: for two dtypes copies of 32 MiB, more only where one image exceeds that.
+template <class Executor, Positions P, Real R>
+void dot_convolution(Executor const& machine, conv2d_shape shape, const_tensor_view const& dy,
+                     const_tensor_view const& x, P positions, R* out) {
+  auto const add = [&]<class T>(image_entries<T> const& left, image_entries<T> const& right) {
+    machine.call_each_by_lanes(positions.count(),
+                               dot_taps<P, T, R>{positions, tap_geometry{shape}, left, right, out});
+  };
+  if (dy.type() == x.type()) {
+    visit(dy.type(), [&]<class T>() { add(image_entries<T>{dy}, image_entries<T>{x}); });
+    return;
+  }
+  auto const batch = shape.batch;
+  auto const image_bytes = (dy.size() + x.size()) / batch * static_cast<std::int64_t>(sizeof(R));
+  auto const images = std::clamp<std::int64_t>(copy_bytes / image_bytes, 1, batch);
+  for (std::int64_t first = 0; first < batch; first += images) {
+    shape.batch = std::min(images, batch - first);
+    auto const left = converted<R>(machine, dy, first, shape.batch);
+    auto const right = converted<R>(machine, x, first, shape.batch);
+    extents const dy_shape{shape.batch, shape.out, shape.out_height, shape.out_width};
+    extents const x_shape{shape.batch, shape.in, shape.height, shape.width};
+    add(image_entries<R>{{left.data(), dy_shape, dy.where()}}, image_entries<R>{{right.data(), x_shape, x.where()}});
+  }
+}
+
 /// The gradient of a convolution at the positions of its weight, the cheapest way.
 template <class Executor, Positions P, Real R>
 void sampled_convolution(Executor const& machine, conv2d_shape const& shape, const_tensor_view const& dy,
@@ -212,13 +262,7 @@ void sampled_convolution(Executor const& machine, conv2d_shape const& shape, con
         panel_convolution<T>(machine, shape, dy, x, positions, out);
     });
   } else {
-    visit(dy.type(), [&]<class Dy>() {
-      visit(x.type(), [&]<class X>() {
-        machine.call_each_by_lanes(
-            positions.count(),
-            dot_taps<P, Dy, X, R>{positions, tap_geometry{shape}, image_entries<Dy>{dy}, image_entries<X>{x}, out});
-      });
-    });
+    dot_convolution(machine, shape, dy, x, positions, out);
   }
 }
 

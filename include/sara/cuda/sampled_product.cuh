@@ -31,13 +31,13 @@ struct matrix_entries {
 
 /// out[j] += Σ_b dY[b, row_j] · X[b, col_j]: four neighbouring slots at a time, whose dY is mostly that of one row.
 /// 2 flops for every two loads; neighbours along b should be neighbours in memory.
-template <Positions P, class Dy, class X, Real R>
+template <Positions P, class T, Real R>
 struct dot_slots {
   static constexpr int slots = 4;
 
   P positions;
-  matrix_entries<Dy> dy;
-  matrix_entries<X> x;
+  matrix_entries<T> dy;
+  matrix_entries<T> x;
   std::int64_t batch;
   R* out;
 
@@ -45,8 +45,8 @@ struct dot_slots {
   SARA_HOST_DEVICE void operator()(std::int64_t group, Lanes lanes) const {
     auto const first = group * slots;
     auto const cols = positions.shape().cols;
-    Dy const* row[slots];
-    X const* col[slots];
+    T const* row[slots];
+    T const* col[slots];
     R sum[slots] = {};
     for (int k = 0; k < slots; ++k) {
       auto const slot = first + k < positions.count() ? first + k : first;  // past the end the first, once more
@@ -147,48 +147,75 @@ void panel_product(Executor const& machine, sara::detail::strided_matrix const& 
   }
 }
 
-/// A matrix whose neighbours along the batch are neighbours in memory: itself, or a transposed copy of some rows.
+/// to[c, r] = from[r, c]
+template <class From, class T>
+struct convert_transposed {
+  matrix_entries<From> from;
+  std::int64_t rows;
+  T* to;
+  SARA_HOST_DEVICE void operator()(std::int64_t i) const {
+    to[i] = narrow<T>(static_cast<widened<T>>(
+        widen(from.data[i % rows * from.row_stride + i / rows * from.col_stride])));
+  }
+};
+
+/// A matrix in T whose neighbours along the batch are neighbours in memory: itself, or a transposed copy of some rows.
 template <Scalar T, class Executor>
 class batch_contiguous {
  public:
   batch_contiguous(Executor const& machine, sara::detail::strided_matrix const& m, std::int64_t most_rows)
-      : machine_{machine}, from_{m.tensor.template as<T>().data}, matrix_{m} {
-    if (m.col_stride == 1 && m.row_stride >= m.cols && m.cols > 1 && m.rows > 1)
-      copy_ = machine.template scratch<T>(m.cols * std::min(most_rows, m.rows));
+      : machine_{machine}, matrix_{m} {
+    bool const is_row_major = m.col_stride == 1 && m.row_stride >= m.cols && m.cols > 1 && m.rows > 1;
+    converts_ = m.tensor.type() != dtype_of<T>;
+    if (converts_ || is_row_major) copy_ = machine.template scratch<T>(m.cols * std::min(most_rows, m.rows));
   }
 
   /// Rows [first, first + count).
   [[nodiscard]] matrix_entries<T> rows(std::int64_t first, std::int64_t count) {
-    auto const* const from = from_ + first * matrix_.row_stride;
-    if (copy_.size() == 0) return {from, matrix_.row_stride, matrix_.col_stride};
-    machine_.transpose(from, matrix_.row_stride, count, matrix_.cols, copy_.data(), count);
+    if (converts_) {
+      visit(matrix_.tensor.type(), [&]<class From>() {
+        machine_.call_each(count * matrix_.cols,
+                           convert_transposed<From, T>{entries_from<From>(first), count, copy_.data()});
+      });
+    } else if (copy_.size() > 0) {
+      machine_.transpose(entries_from<T>(first).data, matrix_.row_stride, count, matrix_.cols, copy_.data(), count);
+    } else {
+      return entries_from<T>(first);
+    }
     return {copy_.data(), 1, count};
   }
 
  private:
+  template <class From>
+  [[nodiscard]] matrix_entries<From> entries_from(std::int64_t row) const {
+    return {matrix_.tensor.template as<From>().data + row * matrix_.row_stride, matrix_.row_stride,
+            matrix_.col_stride};
+  }
+
   Executor const& machine_;
-  T const* from_;
   sara::detail::strided_matrix matrix_;
+  bool converts_ = false;
   typename Executor::template buffer<T> copy_;
 };
 
-/// One dot product an entry, of any dtypes and strides. Extra memory: transposed copies of a slice of dY and X.
+/// One dot product an entry, of any dtypes and strides; of two dtypes both are converted to R first.
+/// Extra memory: transposed copies of a slice of dY and X.
 template <class Executor, Positions P, Real R>
-void dot_product(Executor const& machine, sara::detail::strided_matrix const& dy, sara::detail::strided_matrix const& x, P positions, R* out) {
-  visit(dy.tensor.type(), [&]<class Dy>() {
-    visit(x.tensor.type(), [&]<class X>() {
-      auto const row_bytes = dy.cols * static_cast<std::int64_t>(sizeof(Dy)) + x.cols * static_cast<std::int64_t>(sizeof(X));
-      auto const slice = std::clamp<std::int64_t>(copy_bytes / row_bytes, 1, dy.rows);
-      batch_contiguous<Dy, Executor> left{machine, dy, slice};
-      batch_contiguous<X, Executor> right{machine, x, slice};
-      using dots = dot_slots<P, Dy, X, R>;
-      auto const groups = (positions.count() + dots::slots - 1) / dots::slots;
-      for (std::int64_t first = 0; first < dy.rows; first += slice) {
-        auto const count = std::min(slice, dy.rows - first);
-        machine.call_each_by_lanes(groups,
-                                   dots{positions, left.rows(first, count), right.rows(first, count), count, out});
-      }
-    });
+void dot_product(Executor const& machine, sara::detail::strided_matrix const& dy,
+                 sara::detail::strided_matrix const& x, P positions, R* out) {
+  auto const type = dy.tensor.type() == x.tensor.type() ? dy.tensor.type() : dtype_of<R>;
+  visit(type, [&]<class T>() {
+    auto const row_bytes = (dy.cols + x.cols) * static_cast<std::int64_t>(sizeof(T));
+    auto const slice = std::clamp<std::int64_t>(copy_bytes / row_bytes, 1, dy.rows);
+    batch_contiguous<T, Executor> left{machine, dy, slice};
+    batch_contiguous<T, Executor> right{machine, x, slice};
+    using dots = dot_slots<P, T, R>;
+    auto const groups = (positions.count() + dots::slots - 1) / dots::slots;
+    for (std::int64_t first = 0; first < dy.rows; first += slice) {
+      auto const count = std::min(slice, dy.rows - first);
+      machine.call_each_by_lanes(groups,
+                                 dots{positions, left.rows(first, count), right.rows(first, count), count, out});
+    }
   });
 }
 

@@ -41,8 +41,8 @@ struct nuclear_norm {
   }
 
   template <TensorBackend Backend, Positions P, Real R>
-  void add(Backend const& backend, std::span<sparse_matrix<P, R> const> matrices) const {
-    std::visit([&](auto e) { backend.polar_factors(e, matrices, weight); }, engine);
+  void add(Backend const& backend, std::span<sparse_matrix<P, R> const> turns) const {
+    std::visit([&](auto e) { backend.polar_factors(e, turns, weight); }, engine);
   }
 };
 
