@@ -117,7 +117,8 @@ TEST_CASE("the default engine gives the same bits for any number of threads") {
     auto const store = make_store<sara::flat_index<sara::host>>(backend, shape, positions);
     double norm = 0;
     gradients.emplace_back(values.size());
-    sara::test::polar_factor(backend, sara::automatic_polar{}, store.ref(), values.data(), 1.0, gradients.back().data(), &norm);
+    sara::test::polar_factor(backend, sara::automatic_polar{}, store.ref(), values.data(), 1.0, gradients.back().data(),
+                             &norm);
     CHECK(gradients.back() == gradients.front());
   }
 }

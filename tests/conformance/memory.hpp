@@ -236,16 +236,17 @@ TEST_CASE_TEMPLATE_DEFINE("a base hash is the host's", Place, sara_base_hash) {
   for (auto const& backend : Place::all()) {
     auto const values = uniform<float>("hashed", 12'345);
     auto const there = place(backend, values);
-    CHECK(sara::base_hash(backend, there.view({12'345})) == sara::base_hash(sara::host{1}, sara::view(values.data(), {12'345})));
+    CHECK(sara::base_hash(backend, there.view({12'345})) ==
+          sara::base_hash(sara::host{1}, sara::view(values.data(), {12'345})));
   }
 }
 
 /// Every case above for one place.
-#define SARA_MEMORY_CASES(Place)                       \
-  TEST_CASE_TEMPLATE_INVOKE(sara_memory, Place);       \
-  TEST_CASE_TEMPLATE_INVOKE(sara_for_each, Place);     \
-  TEST_CASE_TEMPLATE_INVOKE(sara_reduce, Place);       \
-  TEST_CASE_TEMPLATE_INVOKE(sara_stores, Place);       \
-  TEST_CASE_TEMPLATE_INVOKE(sara_intersect, Place);    \
-  TEST_CASE_TEMPLATE_INVOKE(sara_gather, Place);       \
+#define SARA_MEMORY_CASES(Place)                    \
+  TEST_CASE_TEMPLATE_INVOKE(sara_memory, Place);    \
+  TEST_CASE_TEMPLATE_INVOKE(sara_for_each, Place);  \
+  TEST_CASE_TEMPLATE_INVOKE(sara_reduce, Place);    \
+  TEST_CASE_TEMPLATE_INVOKE(sara_stores, Place);    \
+  TEST_CASE_TEMPLATE_INVOKE(sara_intersect, Place); \
+  TEST_CASE_TEMPLATE_INVOKE(sara_gather, Place);    \
   TEST_CASE_TEMPLATE_INVOKE(sara_base_hash, Place)

@@ -64,8 +64,8 @@ template <class Place, class Engine>
 void check_engine() {
   auto const& file = golden("nuclear.safetensors");
   for (auto const& backend : Place::all()) {
-    for (std::string const name :
-         {"tall", "wide", "square", "row", "column", "zero", "rank5", "illcond", "equal_sigma", "sparse5", "sparse30"}) {
+    for (std::string const name : {"tall", "wide", "square", "row", "column", "zero", "rank5", "illcond", "equal_sigma",
+                                   "sparse5", "sparse30"}) {
       CAPTURE(name);
       auto const dense = file.template read<float>(name + ".a");
       auto const& shape = file.at(name + ".a").shape;
@@ -73,7 +73,8 @@ void check_engine() {
                                                            : every_position(std::ssize(dense));
       auto const values = at_positions(dense, positions);
       // rank5 in float32 has 1e-7 of noise, which a decomposition in float64 counts as rank
-      CHECK(polar_fault<Engine, double>(backend, {shape[0], shape[1]}, positions, {values.begin(), values.end()}) == "");
+      CHECK(polar_fault<Engine, double>(backend, {shape[0], shape[1]}, positions, {values.begin(), values.end()}) ==
+            "");
     }
     for (matrix_shape const shape : {matrix_shape{70, 70}, {40, 130}, {150, 90}})
       for (double const density : {0.02, 0.06, 0.3, 1.0}) {
@@ -94,8 +95,8 @@ TEST_CASE_TEMPLATE_DEFINE("the exact engine agrees with golden norms and subgrad
   using namespace sara::test;
   auto const& file = golden("nuclear.safetensors");
   for (auto const& backend : Place::all())
-    for (std::string const name :
-         {"tall", "wide", "square", "row", "column", "zero", "rank5", "illcond", "equal_sigma", "sparse5", "sparse30"}) {
+    for (std::string const name : {"tall", "wide", "square", "row", "column", "zero", "rank5", "illcond", "equal_sigma",
+                                   "sparse5", "sparse30"}) {
       CAPTURE(name);
       auto const dense = file.template read<float>(name + ".a");
       auto const& shape = file.at(name + ".a").shape;
@@ -154,8 +155,7 @@ TEST_CASE_TEMPLATE_DEFINE("many matrices in one call are as many calls", Place, 
       matrices.push_back({stores.back().ref(), values.back().data(), gradients.back().data(), losses.data() + i});
     }
     auto const check = [&](auto engine) {
-      backend.polar_factors(
-          engine, std::span<typename decltype(matrices)::value_type const>{matrices}, 1.0);
+      backend.polar_factors(engine, std::span<typename decltype(matrices)::value_type const>{matrices}, 1.0);
       auto const together = losses.get();
       auto gradient = gradients.begin();
       for (std::size_t i = 0; i < shapes.size(); ++i, ++gradient) {

@@ -96,7 +96,8 @@ TEST_CASE_TEMPLATE_DEFINE("a Linear layer's gradient at any positions, shapes an
       auto const batch = i % 5 == 0 ? 1 : numbers.integer(1, 100);
       auto const out = numbers.integer(1, 70);
       auto const in = numbers.integer(1, 90);
-      auto const positions = random_positions("m", out * in, std::array{0.0, 0.02, 0.3, 1.0}[static_cast<std::size_t>(i % 4)]);
+      auto const positions =
+          random_positions("m", out * in, std::array{0.0, 0.02, 0.3, 1.0}[static_cast<std::size_t>(i % 4)]);
       auto const dy = uniform<double>("dy", batch * out);
       auto const x = uniform<double>("x", batch * in);
       auto const order = i % 3 == 2 ? sara::extents{1, 0} : sara::extents{0, 1};  // a transposed batch as well
@@ -148,13 +149,12 @@ TEST_CASE_TEMPLATE_DEFINE("golden gradients of convolutions, and of their biases
       auto const dy_view = dy.view(shape_of(file.at(name + ".dy")));
       auto const x_view = x.view(shape_of(file.at(name + ".x")));
       auto const dw = sampled_there<float>(
-          backend, sara::matrix_shape::of(weight), {index.begin(), index.end()}, [&](auto ref, float* to) {
-            sara::accumulate_conv2d(backend, weight, dy_view, x_view, geometry, ref, to);
-          });
+          backend, sara::matrix_shape::of(weight), {index.begin(), index.end()},
+          [&](auto ref, float* to) { sara::accumulate_conv2d(backend, weight, dy_view, x_view, geometry, ref, to); });
       CHECK(difference(dw, file.template read<float>(name + ".dw_compact"), {1e-5, 1e-5}) == "");
-      auto const db = sampled_there<float>(
-          backend, {weight[0], 1}, every_position(weight[0]),
-          [&](auto ref, float* to) { sara::accumulate_conv2d_bias(backend, dy_view, ref, to); });
+      auto const db =
+          sampled_there<float>(backend, {weight[0], 1}, every_position(weight[0]),
+                               [&](auto ref, float* to) { sara::accumulate_conv2d_bias(backend, dy_view, ref, to); });
       CHECK(difference(db, file.template read<float>(name + ".db"), {1e-5, 1e-5}) == "");
     }
 }
@@ -198,7 +198,8 @@ TEST_CASE_TEMPLATE_DEFINE("an embedding's gradient", Place, sara_embedding) {
     std::vector<double> dense(static_cast<std::size_t>(rows * width));
     for (std::size_t t = 0; t < index.size(); ++t)
       for (std::size_t c = 0; c < static_cast<std::size_t>(width); ++c)
-        dense[static_cast<std::size_t>(index[t] * width) + c] += static_cast<double>(dy[t * static_cast<std::size_t>(width) + c]);
+        dense[static_cast<std::size_t>(index[t] * width) + c] +=
+            static_cast<double>(dy[t * static_cast<std::size_t>(width) + c]);
     auto const positions = random_positions("m", rows * width, 0.5);
     auto const there = place(backend, dy);
     auto const got = sampled_there<float>(backend, {rows, width}, positions, [&](auto ref, float* to) {
@@ -222,9 +223,8 @@ TEST_CASE_TEMPLATE_DEFINE("a tensor in other memory is refused", Place, sara_oth
     auto const add = [&](sara::const_tensor_view const& dy, sara::const_tensor_view const& x) {
       return complaint<sara::memory_error>(
           [&] {
-            static_cast<void>(sampled_there<float>(backend, {1, 1}, {0}, [&](auto ref, float* to) {
-              sara::accumulate_linear(backend, dy, x, ref, to);
-            }));
+            static_cast<void>(sampled_there<float>(
+                backend, {1, 1}, {0}, [&](auto ref, float* to) { sara::accumulate_linear(backend, dy, x, ref, to); }));
           },
           {"linear", "expected a tensor in"});
     };

@@ -47,8 +47,9 @@ class pool_of_weights {
     std::vector<std::byte> bytes(values.size() * sizeof(T));
     std::copy_n(reinterpret_cast<std::byte const*>(values.data()), bytes.size(), bytes.begin());
     auto const& there = there_.emplace_back(backend_, bytes);
-    tensors_.push_back({const_tensor_view{reinterpret_cast<T const*>(there.data()), {std::ssize(values)}, Backend::where},
-                        magnitude{}});
+    tensors_.push_back(
+        {const_tensor_view{reinterpret_cast<T const*>(there.data()), {std::ssize(values)}, Backend::where},
+         magnitude{}});
     keys_.emplace_back();
     for (std::size_t i = 0; i < values.size(); ++i)
       keys_.back().push_back(entry_key(magnitude{}, widen(values[i]), static_cast<std::int64_t>(i)));
@@ -73,8 +74,7 @@ class pool_of_weights {
       std::vector<std::int64_t> positions;
       auto left = ties;
       for (std::size_t i = 0; i < keys_[t].size(); ++i)
-        if (auto const key = keys_[t][i];
-            key != never_key && (key < cut.bound || (key == cut.bound && left-- > 0)))
+        if (auto const key = keys_[t][i]; key != never_key && (key < cut.bound || (key == cut.bound && left-- > 0)))
           positions.push_back(static_cast<std::int64_t>(i));
       ties -= found.ties;
       std::vector<std::int64_t> got(static_cast<std::size_t>(found.count));
@@ -184,7 +184,8 @@ TEST_CASE_TEMPLATE_DEFINE("fractions over the model, and at random: what the hos
   auto const positions = [&](auto const& backend, auto const& selector) {
     auto const first = place(backend, a);
     auto const second = place(backend, b);
-    std::vector<sara::const_named_tensor> const weights{{"first", first.view({50, 100})}, {"second", second.view({7000})}};
+    std::vector<sara::const_named_tensor> const weights{{"first", first.view({50, 100})},
+                                                        {"second", second.view({7000})}};
     std::vector<std::vector<std::int64_t>> out;
     for (auto const& found : sara::select(backend, std::span<sara::const_named_tensor const>{weights}, selector)) {
       out.emplace_back(static_cast<std::size_t>(found.count));

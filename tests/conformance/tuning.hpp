@@ -233,8 +233,7 @@ TEST_CASE_TEMPLATE_DEFINE("an adapter trained here applies here and on the host,
     auto on_host = base;
     auto const applied_on_host = sara::apply(sara::host{1}, adapter, on_host.weights());
     CHECK(other.on_host().same_as(on_host));
-    for (std::size_t i = 0; i < trained.names.size(); ++i)
-      CHECK(difference(on_host[i], trained[i], {1e-7, 0}) == "");
+    for (std::size_t i = 0; i < trained.names.size(); ++i) CHECK(difference(on_host[i], trained[i], {1e-7, 0}) == "");
     applied.rescale(0.5);
     CHECK(!other.on_host().same_as(on_host));
     applied.undo();

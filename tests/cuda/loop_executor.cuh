@@ -26,8 +26,8 @@
 
 namespace sara::test {
 
-/// What stream_executor asks of a GPU, by Thrust's host system, loops and Eigen: the algorithms of sara/cuda run over it
-/// where there is no GPU. Scratch memory is filled with ones, so that nobody reads what was not written.
+/// What stream_executor asks of a GPU, by Thrust's host system, loops and Eigen: the algorithms of sara/cuda run over
+/// it where there is no GPU. Scratch memory is filled with ones, so that nobody reads what was not written.
 class loop_executor {
   template <class T>
   using row_major = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -76,8 +76,7 @@ class loop_executor {
   }
   template <class Job, class Sum>
   void sum(std::span<Job const> jobs, Sum* sum) const {
-    each_slot(jobs,
-              [&](Job const& job, std::int64_t slot) { *sum += job.f(slot, job.positions.position(slot)); });
+    each_slot(jobs, [&](Job const& job, std::int64_t slot) { *sum += job.f(slot, job.positions.position(slot)); });
   }
 
   template <class F>

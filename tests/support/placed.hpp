@@ -53,7 +53,8 @@ class placed_tensor {
 
   [[nodiscard]] const_tensor_view view() const {
     return visit(like_.type(), [&]<class T>() {
-      return const_tensor_view{reinterpret_cast<T const*>(bytes_.data()), like_.shape(), like_.stride(), Backend::where};
+      return const_tensor_view{reinterpret_cast<T const*>(bytes_.data()), like_.shape(), like_.stride(),
+                               Backend::where};
     });
   }
 

@@ -34,8 +34,8 @@ struct allocator {
   properties.location = {cudaMemLocationTypeDevice, ordinal};
   cudaMemPool_t created = nullptr;
   check(cudaMemPoolCreate(&created, &properties), "cudaMemPoolCreate");
-  std::shared_ptr<CUmemPoolHandle_st> const pool{
-      created, [](cudaMemPool_t p) { static_cast<void>(cudaMemPoolDestroy(p)); }};
+  std::shared_ptr<CUmemPoolHandle_st> const pool{created,
+                                                 [](cudaMemPool_t p) { static_cast<void>(cudaMemPoolDestroy(p)); }};
   auto keep_all = std::numeric_limits<std::uint64_t>::max();
   check(cudaMemPoolSetAttribute(pool.get(), cudaMemPoolAttrReleaseThreshold, &keep_all), "cudaMemPoolSetAttribute");
   return {[pool](std::size_t bytes, cudaStream_t stream) {

@@ -128,9 +128,9 @@ struct device_options {
 /// several devices or streams at a time takes one device object each.
 ///
 /// A training step can be captured in a CUDA graph once a step has run before, by which plans and columns exist:
-/// not with exact_svd, not with embeddings (their index is in host memory), not one that reselects. Replaying a captured
-/// `step()` repeats its learning rate and bias correction; capture forward and backward pass with `accumulate`, which
-/// have none, and call `step()` between replays.
+/// not with exact_svd, not with embeddings (their index is in host memory), not one that reselects. Replaying a
+/// captured `step()` repeats its learning rate and bias correction; capture forward and backward pass with
+/// `accumulate`, which have none, and call `step()` between replays.
 ///
 /// Memory: 32 MiB for cuBLAS; beside that, what each primitive takes until its work has ended, from the allocator.
 class device : public basic_device<detail::stream_executor> {

@@ -45,8 +45,8 @@ namespace sara::cuda::detail {
 /// From which density on the dense product is expected to be faster than one dot product an entry.
 ///
 /// A dot product loads two numbers for each multiply-add, from the second-level cache, which gives 4 to 6 TB/s on
-/// sm_80 and sm_90: 1 to 1.5 TFLOP/s in float32, half of that in float64, twice in 16 bits. Against these stand 20 to 60
-/// TFLOP/s of a dense product in float32 and float64, 150 to 400 in TF32, 300 to 800 in 16 bits. Not measured.
+/// sm_80 and sm_90: 1 to 1.5 TFLOP/s in float32, half of that in float64, twice in 16 bits. Against these stand 20 to
+/// 60 TFLOP/s of a dense product in float32 and float64, 150 to 400 in TF32, 300 to 800 in 16 bits. Not measured.
 [[nodiscard]] inline double dense_density(dtype type, bool tf32) {
   switch (type) {
     case dtype::float64:
@@ -70,7 +70,8 @@ struct point_into {
 /// on the host, so that everything but this file and kernels.cuh is tested without a GPU.
 ///
 /// Nothing waits but upload, download and synchronize, and `decompose`, in which cuSOLVER does. All work is ordered by
-/// the stream; scratch memory returns to the allocator when its owner ends, and is not used anew before that work ended.
+/// the stream; scratch memory returns to the allocator when its owner ends, and is not used anew before that work
+/// ended.
 class stream_executor {
  public:
   static constexpr memory where = memory::cuda;
@@ -194,7 +195,7 @@ class stream_executor {
   void multiply(product_shape const& s, operand const& a, operand const& b, C keep, C* to, std::int64_t pitch) const {
     // Row-major is the transpose in column-major: Cᵀ = bᵀ aᵀ.
     auto const operation = [](operand const& o) { return o.transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
-    auto const computing = std::is_same_v<C, double>             ? CUBLAS_COMPUTE_64F
+    auto const computing = std::is_same_v<C, double>            ? CUBLAS_COMPUTE_64F
                            : tf32() && a.type == dtype::float32 ? CUBLAS_COMPUTE_32F_FAST_TF32
                                                                 : CUBLAS_COMPUTE_32F;
     C const one = 1;

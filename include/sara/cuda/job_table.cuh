@@ -14,8 +14,8 @@ namespace sara::cuda::detail {
 /// Slots that one block of threads visits; fixed, so that sums are the same bits every time.
 inline constexpr std::int64_t slots_per_block = 2048;
 
-/// Kernels take 32,764 bytes of arguments from CUDA 12.1 on; half of that is some fifty tensors of an update, and handed
-/// over in about the time of any launch.
+/// Kernels take 32,764 bytes of arguments from CUDA 12.1 on; half of that is some fifty tensors of an update, and
+/// handed over in about the time of any launch.
 template <class Job>
 inline constexpr int most_jobs = std::max<int>(1, 16'000 / static_cast<int>(sizeof(Job) + sizeof(std::int64_t)));
 

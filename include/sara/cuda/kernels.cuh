@@ -64,8 +64,7 @@ static __global__ void __launch_bounds__(block_threads) sum_jobs(__grid_constant
 
 /// *sum += Σ parts, by one block.
 template <class Sum>
-static __global__ void __launch_bounds__(block_threads)
-    add_parts(Sum const* parts, std::int64_t count, Sum* sum) {
+static __global__ void __launch_bounds__(block_threads) add_parts(Sum const* parts, std::int64_t count, Sum* sum) {
   using reduction = cub::BlockReduce<Sum, block_threads>;
   __shared__ typename reduction::TempStorage storage;
   Sum own{};
@@ -93,8 +92,8 @@ static __global__ void __launch_bounds__(block_threads) count_bins(std::int64_t 
 inline constexpr int tile_side = 32;
 inline constexpr int tile_rows = 8;
 
-/// to[c · pitch + r] = from[r · row_stride + c], a tile of 32 by 32 a block, by way of shared memory, so that both sides
-/// are read and written in whole lines.
+/// to[c · pitch + r] = from[r · row_stride + c], a tile of 32 by 32 a block, by way of shared memory, so that both
+/// sides are read and written in whole lines.
 /// @tparam T  an unsigned integer of the element's size
 template <class T>
 static __global__ void __launch_bounds__(tile_side* tile_rows)

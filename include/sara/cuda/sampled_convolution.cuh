@@ -143,8 +143,8 @@ void panel_convolution(Executor const& machine, conv2d_shape const& shape, const
   auto const rows = shape.out_per_group();
   auto const pixels = shape.out_height * shape.out_width;
   auto const size = static_cast<std::int64_t>(sizeof(T));
-  auto const channels =
-      std::clamp<std::int64_t>(panel_bytes / (rows * taps * static_cast<std::int64_t>(sizeof(R))), 1, shape.in_per_group());
+  auto const channels = std::clamp<std::int64_t>(panel_bytes / (rows * taps * static_cast<std::int64_t>(sizeof(R))), 1,
+                                                 shape.in_per_group());
   auto const images =
       std::clamp<std::int64_t>(copy_bytes / (std::max(channels * taps, rows) * pixels * size), 1, shape.batch);
   auto panel = machine.template scratch<R>(rows * channels * taps);
@@ -195,9 +195,7 @@ template <class From, class T>
 struct convert_images {
   entries<From const> from;
   T* to;
-  SARA_HOST_DEVICE void operator()(std::int64_t i) const {
-    to[i] = narrow<T>(static_cast<widened<T>>(widen(from[i])));
-  }
+  SARA_HOST_DEVICE void operator()(std::int64_t i) const { to[i] = narrow<T>(static_cast<widened<T>>(widen(from[i]))); }
 };
 
 /// Images [first, first + count) of an NCHW tensor, dense in R.
@@ -220,8 +218,7 @@ template <class Executor, Positions P, Real R>
 void dot_convolution(Executor const& machine, conv2d_shape shape, const_tensor_view const& dy,
                      const_tensor_view const& x, P positions, R* out) {
   auto const add = [&]<class T>(image_entries<T> const& left, image_entries<T> const& right) {
-    machine.call_each_by_lanes(positions.count(),
-                               dot_taps<P, T, R>{positions, tap_geometry{shape}, left, right, out});
+    machine.call_each_by_lanes(positions.count(), dot_taps<P, T, R>{positions, tap_geometry{shape}, left, right, out});
   };
   if (dy.type() == x.type()) {
     visit(dy.type(), [&]<class T>() { add(image_entries<T>{dy}, image_entries<T>{x}); });

@@ -128,8 +128,8 @@ template <class Executor, Positions P>
 /// dYᵀ X by panels of rows, each gathered while it is in cache.
 /// 2 · rows · cols · batch flops, one write and nnz reads of each panel. Extra memory: a panel.
 template <class Executor, Positions P, Real R>
-void panel_product(Executor const& machine, sara::detail::strided_matrix const& dy, sara::detail::strided_matrix const& x, P positions,
-                   row_panels const& plan, R* out) {
+void panel_product(Executor const& machine, sara::detail::strided_matrix const& dy,
+                   sara::detail::strided_matrix const& x, P positions, row_panels const& plan, R* out) {
   auto panel = machine.template scratch<R>(std::min(plan.rows, dy.cols) * x.cols);
   auto left = operand_of(dy);
   left.transposed = !left.transposed;
@@ -154,8 +154,8 @@ struct convert_transposed {
   std::int64_t rows;
   T* to;
   SARA_HOST_DEVICE void operator()(std::int64_t i) const {
-    to[i] = narrow<T>(static_cast<widened<T>>(
-        widen(from.data[i % rows * from.row_stride + i / rows * from.col_stride])));
+    to[i] =
+        narrow<T>(static_cast<widened<T>>(widen(from.data[i % rows * from.row_stride + i / rows * from.col_stride])));
   }
 };
 
@@ -188,8 +188,7 @@ class batch_contiguous {
  private:
   template <class From>
   [[nodiscard]] matrix_entries<From> entries_from(std::int64_t row) const {
-    return {matrix_.tensor.template as<From>().data + row * matrix_.row_stride, matrix_.row_stride,
-            matrix_.col_stride};
+    return {matrix_.tensor.template as<From>().data + row * matrix_.row_stride, matrix_.row_stride, matrix_.col_stride};
   }
 
   Executor const& machine_;
@@ -201,8 +200,8 @@ class batch_contiguous {
 /// One dot product an entry, of any dtypes and strides; of two dtypes both are converted to R first.
 /// Extra memory: transposed copies of a slice of dY and X.
 template <class Executor, Positions P, Real R>
-void dot_product(Executor const& machine, sara::detail::strided_matrix const& dy,
-                 sara::detail::strided_matrix const& x, P positions, R* out) {
+void dot_product(Executor const& machine, sara::detail::strided_matrix const& dy, sara::detail::strided_matrix const& x,
+                 P positions, R* out) {
   auto const type = dy.tensor.type() == x.tensor.type() ? dy.tensor.type() : dtype_of<R>;
   visit(type, [&]<class T>() {
     auto const row_bytes = (dy.cols + x.cols) * static_cast<std::int64_t>(sizeof(T));

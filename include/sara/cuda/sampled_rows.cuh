@@ -60,13 +60,12 @@ void sampled_rows(Executor const& machine, const_tensor_view const& dy, std::spa
   machine.call_each(count, number_each{tokens.data()});
   machine.sort(rows, tokens, count);
   visit(dy.type(), [&]<class Dy>() {
-    machine.call_each(positions.count(),
-                      sum_tokens<P, Dy, R>{positions,
-                                           {dy.template as<Dy>().data, m.row_stride, m.col_stride},
-                                           rows.data(),
-                                           tokens.data(),
-                                           count,
-                                           out});
+    machine.call_each(positions.count(), sum_tokens<P, Dy, R>{positions,
+                                                              {dy.template as<Dy>().data, m.row_stride, m.col_stride},
+                                                              rows.data(),
+                                                              tokens.data(),
+                                                              count,
+                                                              out});
   });
 }
 

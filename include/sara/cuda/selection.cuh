@@ -126,10 +126,9 @@ template <class Executor, Score S>
   visit(scored.tensor.type(), [&]<class T>() {
     using mark = mark_entries<T, S>;
     using limit_type = below_key<typename mark::score_value>;
-    machine.call_each_by_lanes(
-        words, mark{scored.tensor.template as<T>(), scored.score, limit_type{limit.bound},
-                    limit_type{has_ties ? limit.bound + 1 : limit.bound}, below.data(),
-                    has_ties ? ties.data() : nullptr, not_finite.data()});
+    machine.call_each_by_lanes(words, mark{scored.tensor.template as<T>(), scored.score, limit_type{limit.bound},
+                                           limit_type{has_ties ? limit.bound + 1 : limit.bound}, below.data(),
+                                           has_ties ? ties.data() : nullptr, not_finite.data()});
   });
   auto tie_rank = machine.template scratch<std::int64_t>(has_ties ? words : 0);
   if (has_ties) {
