@@ -33,16 +33,19 @@ struct contender {
   /// Bytes known only at the end, for a process of its own; instead of `bytes`.
   std::function<std::int64_t()> measured_bytes = {};
   std::int64_t idle_bytes = 0;  ///< of them, what its process had before it made anything
+  double tolerance = 0;         ///< of `difference`, instead of the trial's where it is not 0
+  double goal = 0;              ///< least ratio of its time to sara's that is wanted; 0 where there is none
 };
 
 /// One measurement, ready to run; what it needs lives in its function objects.
 struct trial {
   contender sara;
   std::vector<contender> peers;
-  contender limit = {};     ///< optional: what the machine can do, moving the same bytes; it computes no result
-  double flops = 0;         ///< useful ones
-  double bytes = 0;         ///< that must move between memory and core
-  double tolerance = 1e-5;  ///< of `difference`
+  contender limit = {};         ///< optional: what the machine can do, moving the same bytes; it computes no result
+  double flops = 0;             ///< useful ones
+  double bytes = 0;             ///< that must move between memory and core
+  double tolerance = 1e-5;      ///< of `difference`
+  std::int64_t goal_bytes = 0;  ///< most that sara should hold and allocate; 0 where there is no goal
 };
 
 /// What a row of the table is about. `prepare` is called only when it is measured.

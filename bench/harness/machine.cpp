@@ -63,11 +63,7 @@ machine machine::measure(int threads) {
   volatile std::uint64_t const keep_words = seen.front();
   static_cast<void>(keep_sums);
   static_cast<void>(keep_words);
-  return {2.0 * fma_rounds * sums * width * pool.size() / compute, 8.0 * static_cast<double>(words) / stream};
-}
-
-double machine::least_seconds(double flops, double bytes) const {
-  return std::max(flops / flops_per_second, bytes / bytes_per_second);
+  return {2.0 * fma_rounds * sums * width * pool.size() / compute, 8.0 * static_cast<double>(words) / stream, {}};
 }
 
 }  // namespace bench

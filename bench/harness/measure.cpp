@@ -48,7 +48,7 @@ struct lane {
 };
 
 /// First runs of all, and whether they agree.
-std::int64_t compare(benchmark const& what, trial& t) {
+std::int64_t compare(trial& t) {
   memory_meter const meter;
   // in a thread of its own, so that workspaces which threads keep are allocated, and counted, once more
   std::async(std::launch::async, t.sara.run).get();
@@ -57,10 +57,11 @@ std::int64_t compare(benchmark const& what, trial& t) {
     peer.run();
     if (!peer.difference) continue;
     auto const difference = peer.difference();
-    if (difference <= t.tolerance) continue;  // also false for NaN
+    auto const tolerance = peer.tolerance > 0 ? peer.tolerance : t.tolerance;
+    if (difference <= tolerance) continue;  // also false for NaN
     std::ostringstream text;
-    text << what.name << ' ' << what.shape << ", density " << what.density << ": expected the result of " << peer.name
-         << " to be sara's within " << t.tolerance << ", got a difference of " << difference;
+    text << "expected the result of " << peer.name << " to be sara's within " << tolerance << ", got a difference of "
+         << difference;
     throw std::runtime_error{text.str()};
   }
   return allocated;
@@ -70,7 +71,7 @@ std::int64_t compare(benchmark const& what, trial& t) {
 
 std::vector<result> measure(benchmark const& what, int threads, machine const& limits, measuring const& how) {
   auto t = what.prepare(threads);
-  auto const allocated = compare(what, t);
+  auto const allocated = compare(t);
   result row{what.name, what.shape, what.density, what.dtype, threads, what.starred};
   row.flops = t.flops;
   row.bytes = t.bytes;
@@ -99,18 +100,22 @@ std::vector<result> measure(benchmark const& what, int threads, machine const& l
   row.sara_ms = 1e3 * median(lanes[0].seconds);
   row.limit_ms = 1e3 * (t.limit.run ? median(lanes.back().seconds) : limits.least_seconds(t.flops, t.bytes));
   row.sara_idle_bytes = t.sara.idle_bytes;
+  row.goal_bytes = t.goal_bytes;
+  row.device = limits.name;
   std::vector<result> rows;
   for (std::size_t i = 0; i < t.peers.size(); ++i) {
     row.peer = t.peers[i].name;
     row.peer_ms = 1e3 * median(lanes[i + 1].seconds);
     row.peer_bytes = t.peers[i].measured_bytes ? t.peers[i].measured_bytes() : t.peers[i].bytes;
     row.peer_idle_bytes = t.peers[i].idle_bytes;
+    row.goal = t.peers[i].goal;
     rows.push_back(row);
   }
   if (t.limit.run) {
     row.peer = t.limit.name;
     row.peer_ms = row.limit_ms;
     row.peer_bytes = row.peer_idle_bytes = 0;
+    row.goal = t.limit.goal;
     rows.push_back(row);
   }
   return rows;

@@ -28,6 +28,9 @@ struct result {
   std::int64_t peer_bytes = 0;
   std::int64_t sara_idle_bytes = 0;
   std::int64_t peer_idle_bytes = 0;
+  double goal = 0;              ///< least ratio that is wanted; 0 where there is no goal
+  std::int64_t goal_bytes = 0;  ///< most bytes that sara should need; 0 where there is no goal
+  std::string device = {};      ///< name of an accelerator
 
   [[nodiscard]] double ratio() const { return peer_ms / sara_ms; }
 };

@@ -79,11 +79,19 @@ void worker::save() { ask("save"); }
 std::int64_t worker::idle() { return std::stoll(ask("idle")); }
 std::int64_t worker::memory() { return std::stoll(ask("memory")); }
 
+std::string python() {
+  auto const* const wanted = std::getenv("SARA_PYTHON");
+  return wanted != nullptr ? wanted : SARA_BENCH_PYTHON;
+}
+
+std::shared_ptr<worker> pytorch(std::string const& operation, scratch_folder const& folder, std::string const& place,
+                                char const* script) {
+  return std::make_shared<worker>(std::vector<std::string>{python(), std::string{SARA_BENCH_PEERS "/"} + script,
+                                                           operation, folder.path().string(), place});
+}
 std::shared_ptr<worker> pytorch(std::string const& operation, scratch_folder const& folder, int threads,
                                 char const* script) {
-  return std::make_shared<worker>(std::vector<std::string>{SARA_BENCH_PYTHON,
-                                                           std::string{SARA_BENCH_PEERS "/"} + script, operation,
-                                                           folder.path().string(), std::to_string(threads)});
+  return pytorch(operation, folder, std::to_string(threads), script);
 }
 
 }  // namespace bench

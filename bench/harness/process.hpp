@@ -48,7 +48,7 @@ class scratch_folder {
 ///
 ///     run        does the work once; answers with the seconds that it took
 ///     save       writes the results of the last run to its folder; answers "saved"
-///     memory     answers with the most bytes of memory that it ever had (VmHWM)
+///     memory     answers with the most bytes of memory that it ever had (VmHWM, or of a device's memory)
 ///     idle       answers with the bytes that it had before it made anything: an interpreter's libraries
 ///
 /// Peers that live in an interpreter are thus timed in turn with everybody else. It ends with its input.
@@ -74,7 +74,13 @@ class worker {
   std::FILE* out_ = nullptr;
 };
 
-/// PyTorch doing an operation of a script in bench/peers on the files of a folder.
+/// The interpreter that has PyTorch: SARA_PYTHON of the environment, or the one that was built for.
+[[nodiscard]] std::string python();
+
+/// PyTorch doing an operation of a script in bench/peers on the files of a folder, at a place: see peers/place.py.
+[[nodiscard]] std::shared_ptr<worker> pytorch(std::string const& operation, scratch_folder const& folder,
+                                              std::string const& place, char const* script = "operations.py");
+/// On so many threads of the host.
 [[nodiscard]] std::shared_ptr<worker> pytorch(std::string const& operation, scratch_folder const& folder, int threads,
                                               char const* script = "operations.py");
 

@@ -27,12 +27,24 @@ std::string bytes_text(std::int64_t bytes) {
 
 std::string time_text(double ms) { return format(ms >= 100 ? "%.0f" : ms >= 1 ? "%.2f" : "%.4f", ms); }
 
-constexpr std::size_t columns = 12;
+constexpr std::size_t columns = 13;
 constexpr std::array<char const*, columns> heads{"",        "case",    "shape",    "density",
                                                  "dtype",   "threads", "sara ms",  "peer",
-                                                 "peer ms", "ratio",   "of limit", "bytes, sara : peer"};
-constexpr std::array<int, columns> widths{1, 22, 24, 8, 9, 7, 10, 26, 10, 8, 8, 20};
-constexpr std::array<bool, columns> left{true, true, true, false, true, false, false, true, false, false, false, false};
+                                                 "peer ms", "ratio",   "of limit", "bytes, sara : peer",
+                                                 "goal"};
+constexpr std::array<int, columns> widths{1, 22, 24, 8, 9, 7, 10, 26, 10, 8, 8, 20, 4};
+constexpr std::array<bool, columns> left{true, true,  true,  false, true,  false, false,
+                                         true, false, false, false, false, true};
+
+/// What is wanted of a row, and whether it is so.
+std::string goal_text(result const& r) {
+  auto const met = [](bool yes) { return yes ? " met" : " missed"; };
+  std::string out;
+  if (r.goal > 0) out = format("ratio >= %.2f", r.goal) + met(r.ratio() >= r.goal);
+  if (r.goal_bytes > 0)
+    out += (out.empty() ? "" : ", ") + ("<= " + bytes_text(r.goal_bytes)) + met(r.sara_bytes <= r.goal_bytes);
+  return out;
+}
 
 std::array<std::string, columns> cells(result const& r) {
   return {r.starred ? "*" : "",
@@ -46,7 +58,8 @@ std::array<std::string, columns> cells(result const& r) {
           time_text(r.peer_ms),
           format("%.2f", r.ratio()),
           r.limit_ms > 0 ? format("%.0f %%", 100 * r.limit_ms / r.sara_ms) : "",
-          bytes_text(r.sara_bytes) + " : " + bytes_text(r.peer_bytes)};
+          bytes_text(r.sara_bytes) + " : " + bytes_text(r.peer_bytes),
+          goal_text(r)};
 }
 
 std::ofstream open(std::filesystem::path const& file) {
@@ -90,6 +103,9 @@ void write_json(std::filesystem::path const& file, std::span<result const> rows)
                     {"peer_bytes", r.peer_bytes},
                     {"flops", r.flops},
                     {"bytes", r.bytes}});
+    if (!r.device.empty()) list.back()["device"] = r.device;
+    if (r.goal > 0) list.back()["goal"] = r.goal;
+    if (r.goal_bytes > 0) list.back()["goal_bytes"] = r.goal_bytes;
     if (r.peer_idle_bytes == 0) continue;
     list.back()["sara_idle_bytes"] = r.sara_idle_bytes;
     list.back()["peer_idle_bytes"] = r.peer_idle_bytes;
