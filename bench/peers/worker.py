@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every peer in Python does: work when the benchmark says so. The protocol: bench/harness/process.hpp."""
 import sys
-import time
 
 
 def status(name):
@@ -17,22 +16,20 @@ def resident_memory():
     return status("VmRSS")
 
 
-def serve(run, save=None, idle=0):
-    """Answers commands until the input ends. run() does the work once; save() writes its results.
+def serve(place, run, save=None, idle=0):
+    """Answers commands until the input ends. run() does the work once, at a place; save() writes its results.
 
     idle: bytes that the process had before it made anything of its own.
     """
     for line in sys.stdin:
         command = line.strip()
         if command == "run":
-            begin = time.perf_counter()
-            run()
-            answer = time.perf_counter() - begin
+            answer = place.seconds(run)
         elif command == "save":
             save()
             answer = "saved"
         elif command == "memory":
-            answer = status("VmHWM")
+            answer = place.peak()
         elif command == "idle":
             answer = idle
         else:
