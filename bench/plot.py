@@ -15,7 +15,7 @@ from matplotlib import pyplot, ticker  # noqa: E402  after the choice of what dr
 
 pyplot.rcParams.update({"svg.hashsalt": "sara", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3,
                         "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False})
-LIMITS = ("one read", "streaming 28 B an entry")
+LIMITS = ("one read", "one read, positions written", "streaming 28 B an entry", "the same bytes moved")
 
 
 def grouped(rows, *keys):
@@ -24,6 +24,10 @@ def grouped(rows, *keys):
     for row in rows:
         groups.setdefault(tuple(row[key] for key in keys), []).append(row)
     return groups.items()
+
+
+def counted(threads):
+    return f"{threads} thread{'s' if threads > 1 else ''}"
 
 
 def save(figure, folder, name):
@@ -42,8 +46,8 @@ def plain_numbers(axis):
 
 
 def ratio_over_density(rows, folder):
-    """How many times faster than the fastest dense way with a gather; below 1 the dense way wins."""
-    rows = [r for r in rows if re.match(r"linear$|convolution", r["case"]) and r["threads"] == 1]
+    """How many times faster than the fastest dense way; below 1 the dense way wins."""
+    rows = [r for r in rows if re.match(r"linear$|linear by dots|convolution", r["case"]) and r["threads"] == 1]
     for (name,), some in grouped(rows, "case"):
         figure, axes = pyplot.subplots(figsize=(6.5, 4.2))
         styles = collections.defaultdict(lambda: ("-", ":", "--", "-.")[len(styles) % 4])
@@ -51,6 +55,8 @@ def ratio_over_density(rows, folder):
         for (shape, dtype), line in grouped(some, "shape", "dtype"):
             fastest = {density: min(r["ratio"] for r in same) for (density,), same in grouped(line, "density")}
             densities = sorted(fastest)
+            if len(densities) < 2:
+                continue
             size, batch = shape.rsplit(" ", 1)
             axes.plot([100 * d for d in densities], [fastest[d] for d in densities], marker="o", markersize=3,
                       color=colours[size, dtype], linestyle=styles[batch],
@@ -85,7 +91,7 @@ def time_over_size(rows, folder):
             first = {r["shape"]: r for r in reversed(line)}.values()
             first = sorted(first, key=lambda r: size_of(r["shape"]))
             sizes = [size_of(r["shape"]) for r in first]
-            label = f"sara, {threads} thread{'s' if threads > 1 else ''}"
+            label = "sara" if "device" in line[0] else f"sara, {counted(threads)}"
             time.plot(sizes, [r["sara_ms"] for r in first], marker="o", markersize=3, label=label)
             work = [r["flops"] or r["bytes"] for r in first]
             each.plot(sizes, [1e6 * r["sara_ms"] / w for r, w in zip(first, work)], marker="o", markersize=3,
@@ -94,7 +100,7 @@ def time_over_size(rows, folder):
         for (threads, peer), line in grouped(some, "threads", "peer"):
             line = sorted(line, key=lambda r: size_of(r["shape"]))
             time.plot([size_of(r["shape"]) for r in line], [r["peer_ms"] for r in line], linestyle=":", linewidth=1,
-                      label=f"{peer}, {threads}")
+                      label=peer if "device" in line[0] else f"{peer}, {threads}")
         time.set(xscale="log", yscale="log", xlabel="weights", ylabel="ms", title=name.removeprefix("growth "))
         each.set(xscale="log", xlabel="weights", ylabel=f"ns a {unit}", title="the same for each " + unit)
         each.set_ylim(bottom=0)
@@ -121,23 +127,28 @@ def memory_of_stores(rows, folder):
 
 
 def whole_step(rows, folder):
-    for (threads,), some in grouped([r for r in rows if r["case"] == "training step"], "threads"):
+    rows = [r for r in rows if r["case"] in ("training step", "layer stack")]
+    for (case, shape, dtype, threads), some in grouped(rows, "case", "shape", "dtype", "threads"):
         figure, (time, memory) = pyplot.subplots(1, 2, figsize=(8, 2.6), sharey=True)
         names = ["sara"] + [r["peer"] for r in some]
         colours = ["C1"] + ["C0"] * len(some)
         values = [some[0]["sara_ms"]] + [r["peer_ms"] for r in some]
         bytes_ = [some[0]["sara_bytes"] / 1e6] + [r["peer_bytes"] / 1e6 for r in some]
         idle = [some[0].get("sara_idle_bytes", 0) / 1e6] + [r.get("peer_idle_bytes", 0) / 1e6 for r in some]
-        for axes, numbers, pattern in ((time, values, "%.0f"), (memory, bytes_, "%.0f")):
+        for axes, numbers, pattern in ((time, values, "%.3g"), (memory, bytes_, "%.0f")):
             axes.bar_label(axes.barh(names, numbers, color=colours), fmt=pattern, padding=2)
             axes.margins(x=0.15)
             axes.grid(False)
-        memory.barh(names, idle, color="#bbbbbb", label="before anything is made")
-        memory.legend(fontsize=6)
+        on_device = "device" in some[0]
+        if not on_device:
+            memory.barh(names, idle, color="#bbbbbb", label="before anything is made")
+            memory.legend(fontsize=6)
         time.invert_yaxis()
-        time.set(xlabel="ms a step", title=f"Whole training step, {threads} thread{'s' if threads > 1 else ''}")
-        memory.set(xlabel="MB, peak of the process")
-        save(figure, folder, f"training-step-{threads}")
+        time.set(xlabel="ms a step",
+                 title=f"{shape}, {dtype}" if on_device else f"Whole training step, {counted(threads)}")
+        memory.set(xlabel=f"MB, peak of {'device memory' if on_device else 'the process'}")
+        name = f"{case} {shape} {dtype}" if on_device else f"{case} {threads}"
+        save(figure, folder, re.sub(r"\W+", "-", name))
 
 
 def main():
