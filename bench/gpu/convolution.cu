@@ -68,9 +68,10 @@ void add_dense(bench::trial& t, shared_work<T> const& w) {
   auto const& gpu = w->at.gpu();
   auto const& c = w->size;
   auto const along = c.along();
-  auto const d = std::make_shared<dense>(
-      dense{gpu.template allocate<T>(c.cols() * along), gpu.template allocate<T>(c.out * along),
-            gpu.template allocate<float>(c.out * c.cols()), {w->at, w->positions, c.out * c.cols()}});
+  auto const d = std::make_shared<dense>(dense{gpu.template allocate<T>(c.cols() * along),
+                                               gpu.template allocate<T>(c.out * along),
+                                               gpu.template allocate<float>(c.out * c.cols()),
+                                               {w->at, w->positions, c.out * c.cols()}});
   sara::for_each(gpu, sara::all_positions{c.cols() * along}, bench::copy_tap<T>{c, w->x.data(), d->columns.data()});
   sara::for_each(gpu, sara::all_positions{c.out * along}, bench::copy_channel<T>{c, w->dy.data(), d->output.data()});
   auto const held = static_cast<std::int64_t>(4 * d->dw.size() + sizeof(T) * (d->columns.size() + d->output.size()));
@@ -129,7 +130,7 @@ bench::benchmark sampled(square_convolution size, double density, bool starred, 
   auto const kernel = std::to_string(size.kernel), side = std::to_string(size.side);
   return {.name = "convolution " + kernel + "x" + kernel,
           .shape = std::to_string(size.in) + "->" + std::to_string(size.out) + " " + side + "x" + side + " B" +
-              std::to_string(size.batch),
+                   std::to_string(size.batch),
           .density = density,
           .dtype = bench::dtype_name<T>(tf32),
           .starred = starred,

@@ -9,6 +9,8 @@
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <string>
 #include <type_traits>
 
 #include "../harness/case.hpp"
@@ -85,11 +87,10 @@ void add_dense(bench::trial& t, shared_work<T> const& w) {
                     d->dw.data());
   };
   auto const difference = [w, d] { return w->difference(d->gather.taken()); };
-  auto alone = bench::on_device(w->at, "cuBLAS dense alone", static_cast<std::int64_t>(4 * d->dw.size()), product,
-                                [=] {
-                                  d->gather.take(d->dw.data());
-                                  return difference();
-                                });
+  auto alone = bench::on_device(w->at, "cuBLAS dense alone", static_cast<std::int64_t>(4 * d->dw.size()), product, [=] {
+    d->gather.take(d->dw.data());
+    return difference();
+  });
   alone.goal = as_fast_as_dense;
   t.peers.push_back(alone);
   t.peers.push_back(bench::on_device(
@@ -107,10 +108,13 @@ void add_sddmm(bench::trial& t, shared_work<T> const& w) {
     auto const& s = w->size;
     auto const peer =
         std::make_shared<bench::sddmm<T>>(w->at, s.out, s.in, s.tokens, w->positions, w->dy.data(), w->x.data());
-    t.peers.push_back(bench::on_device(w->at, "cuSPARSE SDDMM", peer->bytes(), [peer] { peer->run(); },
-                                       [=] { return w->difference(peer->gradient()); }));
+    t.peers.push_back(bench::on_device(
+        w->at, "cuSPARSE SDDMM", peer->bytes(), [peer] { peer->run(); },
+        [=] { return w->difference(peer->gradient()); }));
   } catch (sara::cuda::error const& error) {
-    std::fprintf(stderr, "cuSPARSE's rows in %s are left out: %s\n", sara::name_of(sara::dtype_of<T>), error.what());
+    static std::set<std::string> said;
+    if (said.insert(error.what()).second)
+      std::fprintf(stderr, "cuSPARSE's rows in %s are left out: %s\n", sara::name_of(sara::dtype_of<T>), error.what());
   }
 }
 
@@ -182,8 +186,8 @@ bench::benchmark crossover(layer size, double density, bool starred, bool tf32 =
           .prepare = [=](int) {
             using namespace sara::cuda::detail;
             auto const w = std::make_shared<work<T>>(bench::station_of(tf32), size, density);
-            auto const other = std::make_shared<sara::cuda::buffer<float>>(
-                w->at.gpu().template allocate<float>(w->store.count()));
+            auto const other =
+                std::make_shared<sara::cuda::buffer<float>>(w->at.gpu().template allocate<float>(w->store.count()));
             auto const matrix = [](char const* what, sara::cuda::buffer<T> const& b, std::int64_t tokens,
                                    std::int64_t width) {
               return sara::detail::as_matrix(what, sara::view(b.data(), {tokens, width}, sara::memory::cuda));
@@ -193,9 +197,8 @@ bench::benchmark crossover(layer size, double density, bool starred, bool tf32 =
             auto const gpu = parts{w->at.gpu()};
             bench::trial t;
             t.tolerance = tolerance<T>(tf32);
-            t.sara = bench::on_device(w->at, "sara", w->bytes(), [=] {
-              dot_product(gpu.machine(), dy, x, w->store.ref(), w->gradient.data());
-            });
+            t.sara = bench::on_device(w->at, "sara", w->bytes(),
+                                      [=] { dot_product(gpu.machine(), dy, x, w->store.ref(), w->gradient.data()); });
             t.peers.push_back(bench::on_device(
                 w->at, "sara by panels", w->bytes(),
                 [=] { panel_product(gpu.machine(), dy, x, w->store.ref(), w->plan, other->data()); },

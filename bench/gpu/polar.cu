@@ -47,7 +47,10 @@ struct work {
 class engine {
  public:
   engine(std::shared_ptr<work> w, bench::station& at, sara::polar_engine kind)
-      : w_{std::move(w)}, at_{at}, rule_{.weight = 1, .engine = kind}, loss_{at.gpu().allocate<double>(1)} {
+      : w_{std::move(w)},
+        at_{at},
+        rule_{.weight = 1, .engine = kind},
+        losses_{at.gpu().allocate<double>(std::ssize(w_->stores))} {
     for (auto const& s : w_->stores) gradients_.push_back(at.gpu().allocate<float>(s.count()));
   }
 
@@ -55,7 +58,7 @@ class engine {
     using matrix = sara::sparse_matrix<store_type::ref_type, float>;
     std::vector<matrix> matrices;
     for (std::size_t i = 0; i < w_->stores.size(); ++i)
-      matrices.push_back(matrix{w_->stores[i].ref(), w_->values[i].data(), gradients_[i].data(), loss_.data()});
+      matrices.push_back(matrix{w_->stores[i].ref(), w_->values[i].data(), gradients_[i].data(), losses_.data() + i});
     rule_.add(at_.gpu(), std::span<matrix const>{matrices});
   }
 
@@ -66,7 +69,7 @@ class engine {
   std::shared_ptr<work> w_;
   bench::station& at_;
   sara::nuclear_norm rule_;
-  sara::cuda::buffer<double> loss_;
+  sara::cuda::buffer<double> losses_;
   std::vector<sara::cuda::buffer<float>> gradients_;
 };
 
@@ -74,7 +77,8 @@ using shared_engine = std::shared_ptr<engine>;
 
 bench::contender by(char const* name, shared_engine const& e, bench::station& at, std::int64_t held,
                     std::function<double()> difference = {}) {
-  return bench::on_device(at, name, held, [e] { e->add(); }, std::move(difference));
+  return bench::on_device(
+      at, name, held, [e] { e->add(); }, std::move(difference));
 }
 
 /// One matrix. The oracle is the exact engine, in float64; it is timed where that does not take seconds.
@@ -92,7 +96,8 @@ bench::trial one_matrix(sara::matrix_shape shape, double density) {
   bench::trial t;
   t.tolerance = 1e-4;
   t.sara = by("sara", automatic, at, w->bytes());
-  t.peers.push_back(by("sara polar_express", express, at, w->bytes(), [=] { return fault(express) + fault(automatic); }));
+  t.peers.push_back(
+      by("sara polar_express", express, at, w->bytes(), [=] { return fault(express) + fault(automatic); }));
   // Its stream is another: what it takes as input is there by then.
   auto& fast = bench::station_of(true);
   at.gpu().synchronize();
@@ -119,8 +124,8 @@ bench::trial one_matrix(sara::matrix_shape shape, double density) {
 /// A model's matrices in one call, against one call each.
 bench::trial many_matrices(std::int64_t count, sara::matrix_shape shape, double density) {
   auto& at = bench::station_of(false);
-  auto const together = std::make_shared<engine>(std::make_shared<work>(at, count, shape, density), at,
-                                                 sara::automatic_polar{});
+  auto const together =
+      std::make_shared<engine>(std::make_shared<work>(at, count, shape, density), at, sara::automatic_polar{});
   auto const w = std::make_shared<work>(at, count, shape, density);
   auto const each = std::make_shared<std::vector<shared_engine>>();
   for (std::int64_t i = 0; i < count; ++i) {
@@ -158,7 +163,9 @@ std::vector<bench::benchmark> list() {
                    .shape = std::to_string(count) + " x " + bench::by(side, side),
                    .density = 0.058,
                    .starred = side == 320,
-                   .prepare = [=, n = count, s = side](int) { return many_matrices(n, {s, s}, 0.058); }});
+                   .prepare = [=, n = count, s = side](int) {
+                     return many_matrices(n, {s, s}, 0.058);
+                   }});
   return all;
 }
 

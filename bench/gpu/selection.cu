@@ -3,13 +3,13 @@
 #include <sara/select/concept.hpp>
 #include <sara/tensor/traits.hpp>
 
+#include <thrust/iterator/counting_iterator.h>
 #include <cmath>
 #include <cub/device/device_radix_sort.cuh>
 #include <cub/device/device_select.cuh>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <thrust/iterator/counting_iterator.h>
 
 #include "../harness/case.hpp"
 #include "harness/station.cuh"

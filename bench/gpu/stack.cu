@@ -146,8 +146,7 @@ class stack {
 
  private:
   static constexpr std::int64_t most_losses = 8;
-  using tuner_type =
-      sara::fine_tuner<device, float, sara::smallest, Regularizer, sara::adamw, sara::constant_rate>;
+  using tuner_type = sara::fine_tuner<device, float, sara::smallest, Regularizer, sara::adamw, sara::constant_rate>;
 
   [[nodiscard]] sara::cuda::buffer<T> scaled_weights() const {
     auto const n = size_.layers * size_.width * size_.width;
@@ -257,8 +256,9 @@ bench::trial with_low_rank_loss(stack_size size, double fraction) {
   auto const [with, held_with] = held_by(at, [&] {
     return std::make_shared<stack<float, sara::nuclear_norm>>(at, size, fraction, sara::nuclear_norm{.weight = 5e-4});
   });
-  auto const [without, held_without] = held_by(
-      at, [&] { return std::make_shared<stack<float, sara::no_regularizer>>(at, size, fraction, sara::no_regularizer{}); });
+  auto const [without, held_without] = held_by(at, [&] {
+    return std::make_shared<stack<float, sara::no_regularizer>>(at, size, fraction, sara::no_regularizer{});
+  });
   bench::trial t;
   t.tolerance = 1e-6;
   t.sara = bench::on_device(at, "sara", held_with, [with = with] { with->step(); });
@@ -274,7 +274,7 @@ std::vector<bench::benchmark> list() {
                        std::function<bench::trial(int)> prepare) {
     all.push_back({.name = name,
                    .shape = std::to_string(size.layers) + " x Linear " + bench::by(size.width, size.width) + " B" +
-                       std::to_string(size.tokens),
+                            std::to_string(size.tokens),
                    .density = fraction,
                    .dtype = std::move(dtype),
                    .starred = starred,

@@ -7,12 +7,12 @@
 #include <sara/store/row_index.hpp>
 #include <sara/tensor/traits.hpp>
 
-#include <algorithm>
-#include <fstream>
-#include <memory>
 #include <thrust/execution_policy.h>
 #include <thrust/gather.h>
 #include <thrust/scatter.h>
+#include <algorithm>
+#include <fstream>
+#include <memory>
 
 #include "../harness/case.hpp"
 #include "harness/station.cuh"
@@ -79,7 +79,9 @@ void add_gathers(bench::trial& t, std::shared_ptr<Work> const& w, bool with_pyto
         thrust::gather(thrust::cuda::par_nosync.on(w->at.stream()), w->index.data(), w->index.data() + w->index.size(),
                        w->weights.data(), taken->data());
       },
-      [=] { return bench::relative_difference(bench::taken_from(w->at, w->values), bench::taken_from(w->at, *taken)); }));
+      [=] {
+        return bench::relative_difference(bench::taken_from(w->at, w->values), bench::taken_from(w->at, *taken));
+      }));
   if (!with_pytorch || !bench::has_pytorch_on_cuda()) return;
   w->give_to_workers();
   auto const peer = bench::pytorch("masked_select", w->folder, "cuda");
@@ -138,12 +140,11 @@ void add_store(std::vector<bench::benchmark>& all, char const* name, bool is_def
     std::string const verb = way == direction::gather ? "gather " : "scatter ";
     auto const add = [&](std::string title, std::int64_t size, double density, bool starred, bool with_peers,
                          bool with_pytorch) {
-      all.push_back(
-          {.name = std::move(title),
-           .shape = std::to_string(size / 1'000'000) + " M",
-           .density = density,
-           .starred = starred,
-           .prepare = [=](int) { return prepare<Store>(way, size, density, with_peers, with_pytorch); }});
+      all.push_back({.name = std::move(title),
+                     .shape = std::to_string(size / 1'000'000) + " M",
+                     .density = density,
+                     .starred = starred,
+                     .prepare = [=](int) { return prepare<Store>(way, size, density, with_peers, with_pytorch); }});
     };
     for (double const density : bench::densities)
       add(verb + name, 25'000 * columns, density, density == 0.058, true, is_default && density == 0.058);

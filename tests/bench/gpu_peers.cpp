@@ -24,8 +24,8 @@ TEST_CASE("a pattern of compressed rows says where the positions are") {
   CHECK(pattern.offsets.back() == std::ssize(positions));
   std::vector<std::int64_t> got;
   for (std::int64_t row = 0; row < rows; ++row)
-    for (auto i = pattern.offsets[static_cast<std::size_t>(row)]; i < pattern.offsets[static_cast<std::size_t>(row) + 1];
-         ++i)
+    for (auto i = pattern.offsets[static_cast<std::size_t>(row)];
+         i < pattern.offsets[static_cast<std::size_t>(row) + 1]; ++i)
       got.push_back(row * cols + pattern.columns[static_cast<std::size_t>(i)]);
   CHECK(got == positions);
 }
@@ -47,17 +47,17 @@ TEST_CASE("the product of a ready im2col is the gradient of the convolution") {
       double sum = 0;
       for (std::int64_t k = 0; k < c.along(); ++k)
         sum += static_cast<double>(channels[static_cast<std::size_t>(p / c.cols() * c.along() + k)]) *
-            static_cast<double>(columns[static_cast<std::size_t>(p % c.cols() * c.along() + k)]);
+               static_cast<double>(columns[static_cast<std::size_t>(p % c.cols() * c.along() + k)]);
       every.push_back(p);
       product.push_back(static_cast<float>(sum));
     }
     sara::host const backend{1};
     sara::flat_index<sara::host> const store{backend, {c.out, c.cols()}, every.data(), std::ssize(every)};
     std::vector<float> gradient(every.size());
-    sara::accumulate_conv2d(backend, {c.out, c.in, kernel, kernel}, sara::view(dy.data(), {c.batch, c.out, c.side, c.side}),
-                            sara::view(x.data(), {c.batch, c.in, c.side, c.side}),
-                            {.padding = {c.padding(), c.padding()}}, store.ref(), backend.plan_sampling(store.ref()),
-                            gradient.data());
+    sara::accumulate_conv2d(
+        backend, {c.out, c.in, kernel, kernel}, sara::view(dy.data(), {c.batch, c.out, c.side, c.side}),
+        sara::view(x.data(), {c.batch, c.in, c.side, c.side}), {.padding = {c.padding(), c.padding()}}, store.ref(),
+        backend.plan_sampling(store.ref()), gradient.data());
     CHECK(bench::relative_difference(gradient, product) < 1e-6);
   }
 }

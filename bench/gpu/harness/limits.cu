@@ -45,8 +45,7 @@ double read_speed() {
   auto const& at = station_of(false);
   auto const data = at.gpu().allocate<std::byte>(bytes);
   auto sink = at.gpu().allocate<unsigned>(1);
-  auto const seconds =
-      fastest(7, at, [&] { move_bytes(at.stream(), data.data(), bytes, nullptr, 0, sink.data()); });
+  auto const seconds = fastest(7, at, [&] { move_bytes(at.stream(), data.data(), bytes, nullptr, 0, sink.data()); });
   return static_cast<double>(bytes) / seconds;
 }
 

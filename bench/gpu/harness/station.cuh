@@ -40,7 +40,9 @@ class device_meter {
 class station {
  public:
   explicit station(bool tf32)
-      : tf32_{tf32}, gpu_{sara::cuda::device_options{counting(meter_), tf32}}, other_data_{gpu_.allocate<std::byte>(other_bytes)} {
+      : tf32_{tf32},
+        gpu_{sara::cuda::device_options{counting(meter_), tf32}},
+        other_data_{gpu_.allocate<std::byte>(other_bytes)} {
     using sara::cuda::check;
     check(cudaEventCreate(&begin_), "cudaEventCreate");
     check(cudaEventCreate(&end_), "cudaEventCreate");
@@ -121,10 +123,9 @@ template <class F>
     *most = std::max(*most, at.meter().highest() - before);
     return seconds;
   };
-  return {.name = std::move(name),
-          .run = run,
-          .difference = std::move(difference),
-          .measured_bytes = [=] { return held + *most; }};
+  return {.name = std::move(name), .run = run, .difference = std::move(difference), .measured_bytes = [=] {
+            return held + *most;
+          }};
 }
 
 namespace detail {

@@ -64,9 +64,8 @@ inline void move_bytes(cudaStream_t stream, void const* from, std::int64_t reads
                                         std::int64_t writes = 0) {
   auto const to = std::make_shared<sara::cuda::buffer<std::byte>>(at.gpu().allocate<std::byte>(writes + 16));
   auto const sink = std::make_shared<sara::cuda::buffer<unsigned>>(at.gpu().allocate<unsigned>(1));
-  return on_device(at, std::move(name), 0, [=, stream = at.stream()] {
-    move_bytes(stream, from, reads, to->data(), writes, sink->data());
-  });
+  return on_device(at, std::move(name), 0,
+                   [=, stream = at.stream()] { move_bytes(stream, from, reads, to->data(), writes, sink->data()); });
 }
 
 /// What memory allows for an optimizer: columns read and written once in one pass.

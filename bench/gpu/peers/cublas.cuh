@@ -43,14 +43,14 @@ void multiply(station const& at, product_size const& s, factor const& a, factor 
   // row-major is the transpose in column-major: Cᵀ = bᵀ aᵀ
   auto const operation = [](factor const& f) { return f.transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
   using scale = std::conditional_t<std::is_same_v<C, double>, double, float>;
-  auto const computing = std::is_same_v<C, double>                   ? CUBLAS_COMPUTE_64F
+  auto const computing = std::is_same_v<C, double>           ? CUBLAS_COMPUTE_64F
                          : at.tf32() && a.type == CUDA_R_32F ? CUBLAS_COMPUTE_32F_FAST_TF32
-                                                                     : CUBLAS_COMPUTE_32F;
+                                                             : CUBLAS_COMPUTE_32F;
   scale const one = 1, zero = 0;
-  sara::cuda::check(cublasGemmEx_64(at.blas(), operation(b), operation(a), s.cols, s.rows, s.inner, &one, b.data,
-                                    b.type, b.pitch, a.data, a.type, a.pitch, &zero, to, data_type<C>, s.cols,
-                                    computing, CUBLAS_GEMM_DEFAULT),
-                    "cublasGemmEx");
+  sara::cuda::check(
+      cublasGemmEx_64(at.blas(), operation(b), operation(a), s.cols, s.rows, s.inner, &one, b.data, b.type, b.pitch,
+                      a.data, a.type, a.pitch, &zero, to, data_type<C>, s.cols, computing, CUBLAS_GEMM_DEFAULT),
+      "cublasGemmEx");
 }
 
 /// A boolean mask of a matrix, and the entries that it takes: dense[mask], by cub::DeviceSelect.
@@ -72,7 +72,9 @@ class masked_gather {
   }
 
   [[nodiscard]] std::vector<float> taken() const { return taken_from(at_, taken_); }
-  [[nodiscard]] std::int64_t bytes() const { return static_cast<std::int64_t>(mask_.size() + 4 * taken_.size() + memory_.size()); }
+  [[nodiscard]] std::int64_t bytes() const {
+    return static_cast<std::int64_t>(mask_.size() + 4 * taken_.size() + memory_.size());
+  }
 
  private:
   [[nodiscard]] static std::vector<std::uint8_t> mask_of(std::vector<std::int64_t> const& positions,

@@ -43,9 +43,9 @@ class xgesvd_factor {
     check(cusolverDnCreateParams(&parameters), "cusolverDnCreateParams");
     parameters_.reset(parameters);
     std::size_t on_host = 0;
-    check(cusolverDnXgesvd_bufferSize(handle_.get(), parameters_.get(), 'S', 'S', cols_, rows_, CUDA_R_32F, a_.data(), cols_,
-                                      CUDA_R_32F, sigma_.data(), CUDA_R_32F, u_.data(), cols_, CUDA_R_32F, v_.data(),
-                                      rows_, CUDA_R_32F, &on_device_, &on_host),
+    check(cusolverDnXgesvd_bufferSize(handle_.get(), parameters_.get(), 'S', 'S', cols_, rows_, CUDA_R_32F, a_.data(),
+                                      cols_, CUDA_R_32F, sigma_.data(), CUDA_R_32F, u_.data(), cols_, CUDA_R_32F,
+                                      v_.data(), rows_, CUDA_R_32F, &on_device_, &on_host),
           "cusolverDnXgesvd_bufferSize");
     memory_ = at.gpu().allocate<std::byte>(static_cast<std::int64_t>(on_device_) + 1);
     host_memory_.resize(on_host + 1);
@@ -55,11 +55,11 @@ class xgesvd_factor {
     sara::scatter(at_.gpu(), values, positions_, view(a_));
     // In column-major the row-major A is Aᵀ [cols, rows] = U Σ Vᵀ, as tall as Xgesvd wants it. Read by rows, its
     // result U is Uᵀ [rows, cols], and its Vᵀ is V [rows, rows].
-    sara::cuda::check(
-        cusolverDnXgesvd(handle_.get(), parameters_.get(), 'S', 'S', cols_, rows_, CUDA_R_32F, a_.data(), cols_, CUDA_R_32F,
-                         sigma_.data(), CUDA_R_32F, u_.data(), cols_, CUDA_R_32F, v_.data(), rows_, CUDA_R_32F,
-                         memory_.data(), on_device_, host_memory_.data(), host_memory_.size() - 1, info_.data()),
-        "cusolverDnXgesvd");
+    sara::cuda::check(cusolverDnXgesvd(handle_.get(), parameters_.get(), 'S', 'S', cols_, rows_, CUDA_R_32F, a_.data(),
+                                       cols_, CUDA_R_32F, sigma_.data(), CUDA_R_32F, u_.data(), cols_, CUDA_R_32F,
+                                       v_.data(), rows_, CUDA_R_32F, memory_.data(), on_device_, host_memory_.data(),
+                                       host_memory_.size() - 1, info_.data()),
+                      "cusolverDnXgesvd");
     auto const sigma = taken_from(at_, sigma_);
     auto const smallest = static_cast<float>(cols_) * std::numeric_limits<float>::epsilon() * sigma[0];
     std::int64_t rank = 0;

@@ -11,8 +11,8 @@
 #include <sara/cuda/error.hpp>
 
 #include "../harness/station.cuh"
-#include "cublas.cuh"
 #include "csr.hpp"
+#include "cublas.cuh"
 
 namespace bench {
 
@@ -63,17 +63,17 @@ class sddmm {
           "cusparseCreateCsr");
     sampled_.reset(sparse);
     std::size_t bytes = 0;
-    check(cusparseSDDMM_bufferSize(handle_.get(), plain, plain, &one_, left_.get(), right_.get(), &zero_, sampled_.get(), CUDA_R_32F,
-                                   CUSPARSE_SDDMM_ALG_DEFAULT, &bytes),
+    check(cusparseSDDMM_bufferSize(handle_.get(), plain, plain, &one_, left_.get(), right_.get(), &zero_,
+                                   sampled_.get(), CUDA_R_32F, CUSPARSE_SDDMM_ALG_DEFAULT, &bytes),
           "cusparseSDDMM_bufferSize");
     memory_ = at.gpu().allocate<std::byte>(static_cast<std::int64_t>(bytes) + 1);
-    check(cusparseSDDMM_preprocess(handle_.get(), plain, plain, &one_, left_.get(), right_.get(), &zero_, sampled_.get(), CUDA_R_32F,
-                                   CUSPARSE_SDDMM_ALG_DEFAULT, memory_.data()),
+    check(cusparseSDDMM_preprocess(handle_.get(), plain, plain, &one_, left_.get(), right_.get(), &zero_,
+                                   sampled_.get(), CUDA_R_32F, CUSPARSE_SDDMM_ALG_DEFAULT, memory_.data()),
           "cusparseSDDMM_preprocess");
   }
   void run() {
-    check(cusparseSDDMM(handle_.get(), plain, plain, &one_, left_.get(), right_.get(), &zero_, sampled_.get(), CUDA_R_32F,
-                        CUSPARSE_SDDMM_ALG_DEFAULT, memory_.data()),
+    check(cusparseSDDMM(handle_.get(), plain, plain, &one_, left_.get(), right_.get(), &zero_, sampled_.get(),
+                        CUDA_R_32F, CUSPARSE_SDDMM_ALG_DEFAULT, memory_.data()),
           "cusparseSDDMM");
   }
 
