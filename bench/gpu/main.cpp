@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
        .has_threads = false,
        .introduce =
            [] {
+             bench::require_device();
              if (!bench::has_pytorch_on_cuda())
                std::printf("PyTorch with CUDA: %s has none, so its rows are left out\n", bench::python().c_str());
            }},

@@ -62,6 +62,12 @@ double copy_speed() {
 
 }  // namespace
 
+void require_device() {
+  int count = 0;
+  sara::cuda::check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
+  sara::detail::require<sara::cuda::error>(count > 0, "expected a CUDA device, found none");
+}
+
 machine device_limits(benchmark const& b) {
   static std::map<std::string, machine> known;
   static double const read = read_speed();

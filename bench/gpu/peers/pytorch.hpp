@@ -15,7 +15,8 @@ namespace bench {
 /// Whether the interpreter has PyTorch and that sees a CUDA device. Asked once.
 [[nodiscard]] inline bool has_pytorch_on_cuda() {
   static bool const found = [] {
-    auto const command = python() + " -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' > /dev/null 2>&1";
+    auto const command =
+        "'" + python() + "' -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' > /dev/null 2>&1";
     return std::system(command.c_str()) == 0;
   }();
   return found;
