@@ -14,7 +14,7 @@ namespace bench {
 namespace {
 
 template <class F>
-double fastest(int times, station const& at, F&& f) {
+double fastest(int times, station& at, F&& f) {
   double best = 1e300;
   for (int i = 0; i < times; ++i) best = std::min(best, at.seconds_of(f));
   return best;
@@ -24,7 +24,7 @@ double fastest(int times, station const& at, F&& f) {
 template <class T>
 double product_speed(bool tf32) {
   constexpr std::int64_t side = 8192;
-  auto const& at = station_of(tf32);
+  auto& at = station_of(tf32);
   auto const a = uniform_on<T>(at, "a", side * side), b = uniform_on<T>(at, "b", side * side);
   auto c = at.gpu().allocate<sara::widened<T>>(side * side);
   auto const seconds = fastest(4, at, [&] {
@@ -42,7 +42,7 @@ double speed_in(std::string const& dtype) {
 
 double read_speed() {
   constexpr std::int64_t bytes = std::int64_t{2} << 30;
-  auto const& at = station_of(false);
+  auto& at = station_of(false);
   auto const data = at.gpu().allocate<std::byte>(bytes);
   auto sink = at.gpu().allocate<unsigned>(1);
   auto const seconds = fastest(7, at, [&] { move_bytes(at.stream(), data.data(), bytes, nullptr, 0, sink.data()); });
@@ -51,7 +51,7 @@ double read_speed() {
 
 double copy_speed() {
   constexpr std::int64_t bytes = std::int64_t{1} << 30;
-  auto const& at = station_of(false);
+  auto& at = station_of(false);
   auto data = at.gpu().allocate<std::byte>(2 * bytes);
   auto const seconds = fastest(7, at, [&] {
     sara::cuda::check(cudaMemcpyAsync(data.data() + bytes, data.data(), bytes, cudaMemcpyDeviceToDevice, at.stream()),

@@ -17,6 +17,7 @@
 
 #include "../../harness/case.hpp"
 #include "../../harness/numbers.hpp"
+#include "move_bytes.cuh"
 
 namespace bench {
 
@@ -48,7 +49,7 @@ class station {
     check(cudaEventCreate(&end_), "cudaEventCreate");
     check(cublasCreate(&blas_), "cublasCreate");
     check(cublasSetStream(blas_, gpu_.stream()), "cublasSetStream");
-    check(cublasSetWorkspace(blas_, gpu_workspace_.data(), gpu_workspace_.size()), "cublasSetWorkspace");
+    check(cublasSetWorkspace(blas_, workspace_.data(), workspace_.size()), "cublasSetWorkspace");
   }
   station(station const&) = delete;
   station& operator=(station const&) = delete;
@@ -60,13 +61,13 @@ class station {
   [[nodiscard]] cublasHandle_t blas() const { return blas_; }
   [[nodiscard]] device_meter& meter() const { return *meter_; }
 
-  /// Seconds from the start of f's work on the stream to its end. Caches are cold: other data has been written, which
-  /// also takes long enough for the host to be ahead with launches, so that short work is not measured with the
-  /// launching.
+  /// Seconds from the start of f's work on the stream to its end. Caches are cold: other data has been read, which
+  /// leaves nothing to be written back, and takes long enough for the host to be ahead with launches, so that short
+  /// work is not measured with the launching.
   template <class F>
-  [[nodiscard]] double seconds_of(F&& f) const {
+  [[nodiscard]] double seconds_of(F&& f) {
     using sara::cuda::check;
-    check(cudaMemsetAsync(const_cast<std::byte*>(other_data_.data()), 0, other_bytes, stream()), "cudaMemsetAsync");
+    move_bytes(stream(), other_data_.data(), other_bytes, nullptr, 0, sink_.data());
     check(cudaEventRecord(begin_, stream()), "cudaEventRecord");
     f();
     check(cudaEventRecord(end_, stream()), "cudaEventRecord");
@@ -77,7 +78,7 @@ class station {
   }
 
  private:
-  static constexpr std::size_t other_bytes = std::size_t{256} << 20;  // more than second-level caches have
+  static constexpr std::int64_t other_bytes = std::int64_t{256} << 20;  // more than second-level caches have
   static constexpr std::int64_t workspace_bytes = sara::cuda::detail::stream_context::workspace_bytes;
 
   [[nodiscard]] static sara::cuda::allocator counting(std::shared_ptr<device_meter> const& meter) {
@@ -97,7 +98,8 @@ class station {
   std::shared_ptr<device_meter> meter_ = std::make_shared<device_meter>();
   sara::cuda::device gpu_;
   sara::cuda::buffer<std::byte> other_data_;
-  sara::cuda::buffer<std::byte> gpu_workspace_ = gpu_.allocate<std::byte>(workspace_bytes);
+  sara::cuda::buffer<unsigned> sink_ = gpu_.allocate<unsigned>(1);
+  sara::cuda::buffer<std::byte> workspace_ = gpu_.allocate<std::byte>(workspace_bytes);
   cublasHandle_t blas_ = nullptr;
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
 };
