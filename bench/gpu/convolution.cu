@@ -144,6 +144,7 @@ std::vector<bench::benchmark> list() {
       for (double const density : bench::densities) {
         square_convolution const size{channels, channels, side, kernel, 4};
         bool const middle = channels == 640 && density == 0.058;
+        if (kernel == 1 && channels != 640) continue;
         all.push_back(sampled<float>(size, density, middle && kernel == 3, middle));
         all.push_back(sampled<sara::bfloat16>(size, density, middle && kernel == 1, middle && kernel == 3));
         if (middle) all.push_back(sampled<float>(size, density, false, false, true));

@@ -9,7 +9,7 @@ int main(int argc, char** argv) {
   return bench::run(
       {.description = "Measures sara on a CUDA device against its peers; every result is compared before it is timed",
        .limits = [](bench::benchmark const& b, int) { return bench::device_limits(b); },
-       .seconds = 0.2,
+       .seconds = 0.15,
        .quick_seconds = 0.06,
        .has_threads = false,
        .introduce =
