@@ -32,7 +32,7 @@ constexpr std::array<char const*, columns> heads{"",        "case",    "shape", 
                                                  "dtype",   "threads", "sara ms",  "peer",
                                                  "peer ms", "ratio",   "of limit", "bytes, sara : peer",
                                                  "goal"};
-constexpr std::array<int, columns> widths{1, 22, 24, 8, 9, 7, 10, 26, 10, 8, 8, 20, 4};
+constexpr std::array<int, columns> widths{1, 26, 28, 8, 9, 7, 10, 30, 10, 8, 8, 20, 4};
 constexpr std::array<bool, columns> left{true, true,  true,  false, true,  false, false,
                                          true, false, false, false, false, true};
 
