@@ -188,6 +188,29 @@ TEST_CASE("elements are aligned in the file, whatever the order of adding") {
   CHECK(in.at("d").bytes.data() - first == 16);
 }
 
+TEST_CASE("bytes in memory are those of the file, and are read as it is") {
+  scratch const folder;
+  sara::safetensors_writer writer;
+  writer.add("a", std::vector<float>{1, 2, 3});
+  writer.add("b", std::vector<std::int64_t>{-4});
+  writer.set_metadata("key", "value");
+  writer.write(folder / "file");
+  auto const bytes = writer.bytes();
+  auto const in_file = read_file(folder / "file");
+  REQUIRE(bytes.size() == in_file.size());
+  CHECK(std::memcmp(bytes.data(), in_file.data(), bytes.size()) == 0);
+  auto const file = safetensors::of(bytes, "memory");
+  CHECK(file.path() == "memory");
+  CHECK(file.read<float>("a") == std::vector<float>{1, 2, 3});
+  CHECK(file.read<std::int64_t>("b") == std::vector<std::int64_t>{-4});
+  CHECK(file.metadata("key") == "value");
+  CHECK(complaint<sara::file_error>(
+            [&] {
+              return safetensors::of({bytes.begin(), bytes.end() - 1}, "memory");
+            },
+            {"memory"}) == "");
+}
+
 TEST_CASE("what a file does not have") {
   auto const& file = sara::test::golden("selection.safetensors");
   CHECK(complaint<sara::file_error>([&] { return file.at("nothing"); }, {file.path(), "'nothing'"}) == "");

@@ -109,6 +109,17 @@ struct lion {
 static_assert(sara::UpdateRule<lion>);
 // [/custom_update]
 
+/// Lion at a tenth of the rate for biases.
+struct careful {
+  lion rule;
+  int moments() const { return rule.moments(); }
+  template <class R>
+  lion::kernel_type<R> kernel(sara::update_step const& s) const {
+    return rule.template kernel<R>({s.t, s.tensor.ends_with("bias") ? s.rate / 10 : s.rate});
+  }
+};
+static_assert(sara::UpdateRule<careful>);
+
 /// 1, ½, ⅓, …
 struct harmonic {
   std::optional<double> rate = {};
@@ -180,4 +191,15 @@ TEST_CASE("a user's policies do all the work, in any order of the arguments") {
   CHECK(sara::test::same_bits(one.up, other.up));
   CHECK(sara::test::same_bits(one.bias, other.bias));
   CHECK(tuner.memory().columns == 4 * 2 * tuner.learning());
+}
+
+TEST_CASE("a rule may differ from tensor to tensor, by name") {
+  std::vector<float> weight(4, 0.5e-3F), bias(4, 0.5e-3F);
+  std::vector<std::pair<std::string, std::vector<float>&>> const weights{{"weight", weight}, {"bias", bias}};
+  sara::fine_tuner tuner{sara::host{1}, weights, careful{}, harmonic{.rate = 1e-4}};
+  std::vector<float> const up(4, 1.0F);
+  for (auto const* name : {"weight", "bias"}) tuner[name].accumulate(up);
+  tuner.step();
+  CHECK(weight[0] == doctest::Approx(0.4e-3));
+  CHECK(bias[0] == doctest::Approx(0.49e-3));
 }

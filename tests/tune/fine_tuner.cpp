@@ -286,6 +286,29 @@ TEST_CASE("a tensor without gradient stays as it is, moments too") {
     CHECK(b[i] == doctest::Approx(after_one[i] - 0.01f * (0.5f * first_momentum(starts[i]) + 0.1f * after_one[i])));
 }
 
+TEST_CASE("a frozen tensor takes no gradient and no low-rank loss until it is thawed") {
+  auto a = uniform<float>("a", 24, 0.1);
+  auto b = uniform<float>("b", 24, 0.1);
+  std::vector<sara::named_tensor> const weights{named("a", a, {6, 4}), named("b", b, {6, 4})};
+  auto tuner = make_tuner(weights, {.threshold = 0.05, .lambda = 0.1, .rate = {.rate = 0.1, .floor = 1}});
+  auto const gradient = uniform<float>("gradient", 24);
+  auto const pass = [&] {
+    for (auto const* name : {"a", "b"}) tuner[name].accumulate(sara::view(gradient.data(), {6, 4}));
+    return tuner.step();
+  };
+  tuner.freeze("a");
+  CHECK_FALSE(tuner["a"].learns());
+  auto before = std::pair{a, b};
+  auto const alone = pass().regularizer_loss();
+  CHECK(same_bits(a, before.first));
+  CHECK_FALSE(same_bits(b, before.second));
+  tuner.freeze("a", false);
+  before = {a, b};
+  CHECK(pass().regularizer_loss() > alone * 1.2);
+  CHECK_FALSE(same_bits(a, before.first));
+  CHECK(complaint<sara::name_error>([&] { tuner.freeze("c"); }, {"'c'"}) == "");
+}
+
 TEST_CASE("two names for one memory are one tensor") {
   auto w = uniform<float>("tied", 20, 0.05);
   auto const base = w;

@@ -91,12 +91,21 @@ class safetensors {
     detail::require<file_error>(in.good() && std::filesystem::is_regular_file(path, ignored), path.string(),
                                 ": expected a readable file, got none");
     auto const length = static_cast<std::int64_t>(in.tellg());
-    safetensors out;
-    out.path_ = path.string();
-    out.data_.resize(static_cast<std::size_t>(length));
+    std::vector<std::byte> data(static_cast<std::size_t>(length));
     in.seekg(0);
-    in.read(reinterpret_cast<char*>(out.data_.data()), length);
-    out.refuse_unless(in.gcount() == length, "expected ", length, " bytes, got ", in.gcount());
+    in.read(reinterpret_cast<char*>(data.data()), length);
+    detail::require<file_error>(in.gcount() == length, path.string(), ": expected ", length, " bytes, got ",
+                                in.gcount());
+    return of(std::move(data), path.string());
+  }
+
+  /// The same for a file's bytes in memory, as a framework's own archive may hold them.
+  /// @param name  what errors call it, and path() says
+  /// @throws file_error  if they break the format
+  [[nodiscard]] static safetensors of(std::vector<std::byte> data, std::string name) {
+    safetensors out;
+    out.path_ = std::move(name);
+    out.data_ = std::move(data);
     out.parse();
     return out;
   }
@@ -271,27 +280,7 @@ class safetensors_writer {
   /// @throws file_error  if that fails; `path` is then untouched
   /// @return bytes written
   std::int64_t write(std::filesystem::path const& path) const {
-    std::vector<part const*> order;
-    for (auto const& item : items_) order.push_back(&item);
-    std::stable_sort(order.begin(), order.end(), [](auto const* a, auto const* b) { return a->element > b->element; });
-
-    nlohmann::json header = nlohmann::json::object();
-    if (!metadata_.empty()) header["__metadata__"] = metadata_;
-    std::uint64_t offset = 0;
-    for (auto const* item : order) {
-      header[item->name] = {
-          {"dtype", item->type}, {"shape", item->shape}, {"data_offsets", {offset, offset + item->bytes.size()}}};
-      offset += item->bytes.size();
-    }
-    std::string text;
-    try {
-      text = header.dump();
-    } catch (nlohmann::json::exception const& e) {
-      throw file_error(detail::text(path.string(), ": expected names and metadata in UTF-8, got ", e.what()));
-    }
-    text.append((8 - text.size() % 8) % 8, ' ');
-    auto const length = static_cast<std::uint64_t>(text.size());
-
+    auto const file = lay_out(path.string());
     auto temporary = path;
     temporary += ".part";
     auto const give_up = [&](std::string const& why) {
@@ -301,17 +290,26 @@ class safetensors_writer {
     };
     {
       std::ofstream out{temporary, std::ios::binary | std::ios::trunc};
-      out.write(reinterpret_cast<char const*>(&length), sizeof length);
-      out.write(text.data(), static_cast<std::streamsize>(text.size()));
-      for (auto const* item : order)
-        out.write(reinterpret_cast<char const*>(item->bytes.data()), static_cast<std::streamsize>(item->bytes.size()));
+      for_each_piece(file, [&](std::span<std::byte const> piece) {
+        out.write(reinterpret_cast<char const*>(piece.data()), static_cast<std::streamsize>(piece.size()));
+      });
       out.flush();
-      if (!out.good()) give_up(detail::text("write ", sizeof length + length + offset, " bytes, got a write error"));
+      if (!out.good()) give_up(detail::text("write ", file.size(), " bytes, got a write error"));
     }
     std::error_code failed;
     std::filesystem::rename(temporary, path, failed);
     if (failed) give_up(detail::text("rename ", temporary.string(), " to it, got ", failed.message()));
-    return static_cast<std::int64_t>(sizeof length + length + offset);
+    return static_cast<std::int64_t>(file.size());
+  }
+
+  /// The file's bytes, for an archive that is not a file of its own.
+  /// @throws file_error  for names or metadata that are not UTF-8
+  [[nodiscard]] std::vector<std::byte> bytes() const {
+    auto const file = lay_out("safetensors");
+    std::vector<std::byte> out;
+    out.reserve(file.size());
+    for_each_piece(file, [&](std::span<std::byte const> piece) { out.insert(out.end(), piece.begin(), piece.end()); });
+    return out;
   }
 
  private:
@@ -322,6 +320,45 @@ class safetensors_writer {
     std::size_t element;
     std::vector<std::byte> bytes;
   };
+
+  /// A header, and the tensors in the order that it gives them.
+  struct layout {
+    std::string header;
+    std::vector<part const*> order;
+    std::size_t data = 0;  // bytes of all tensors
+    [[nodiscard]] std::size_t size() const { return sizeof(std::uint64_t) + header.size() + data; }
+  };
+
+  [[nodiscard]] layout lay_out(std::string const& where) const {
+    layout out;
+    for (auto const& item : items_) out.order.push_back(&item);
+    std::stable_sort(out.order.begin(), out.order.end(),
+                     [](auto const* a, auto const* b) { return a->element > b->element; });
+    nlohmann::json header = nlohmann::json::object();
+    if (!metadata_.empty()) header["__metadata__"] = metadata_;
+    for (auto const* item : out.order) {
+      header[item->name] = {
+          {"dtype", item->type}, {"shape", item->shape}, {"data_offsets", {out.data, out.data + item->bytes.size()}}};
+      out.data += item->bytes.size();
+    }
+    try {
+      out.header = header.dump();
+    } catch (nlohmann::json::exception const& e) {
+      throw file_error(detail::text(where, ": expected names and metadata in UTF-8, got ", e.what()));
+    }
+    out.header.append((8 - out.header.size() % 8) % 8, ' ');
+    return out;
+  }
+
+  /// f(bytes) for all of the file, in its order.
+  template <class F>
+  static void for_each_piece(layout const& file, F&& f) {
+    auto const length = static_cast<std::uint64_t>(file.header.size());
+    f(std::as_bytes(std::span{&length, 1}));
+    f(std::as_bytes(std::span{file.header}));
+    for (auto const* item : file.order) f(std::span<std::byte const>{item->bytes});
+  }
+
   std::vector<part> items_;
   std::map<std::string, std::string> metadata_;
 };

@@ -20,6 +20,7 @@
 #include <sara/backprop/gather.hpp>
 #include <sara/backprop/scatter.hpp>
 #include <sara/error.hpp>
+#include <sara/io/safetensors.hpp>
 #include <sara/regularize/nuclear_norm.hpp>
 #include <sara/schedule/rates.hpp>
 #include <sara/schedule/reselection.hpp>
@@ -193,6 +194,13 @@ class fine_tuner {
       if (s.phase == detail::step_phase::has_gradient) s.phase = detail::step_phase::untouched;
   }
 
+  /// Leaves a tensor alone until it is thawed: its handle ignores what it is given and the regularizer passes it over.
+  /// A gradient that it has already still moves it in the next step. Not part of a saved state.
+  /// @throws name_error  if the weights had no such name
+  void freeze(std::string_view name, bool frozen = true) {
+    if (auto const at = index_[name]) segments_[*at].frozen = frozen;
+  }
+
   /// What was learned so far: current minus original values of all of M as first selected, frozen entries included.
   /// Synchronises.
   [[nodiscard]] sara::adapter adapter() const {
@@ -216,12 +224,17 @@ class fine_tuner {
   /// @throws file_error
   /// @throws value_error  in the middle of a backward pass that updates
   /// Synchronises. Layout: sara/tune/state.hpp
-  void save_state(std::filesystem::path const& path) const {
+  void save_state(std::filesystem::path const& path) const { static_cast<void>(collect_state().write(path)); }
+
+  /// What save_state writes, not written yet: for a framework's own archive.
+  /// @throws value_error  in the middle of a backward pass that updates
+  /// Synchronises. Extra memory: the file's size.
+  [[nodiscard]] safetensors_writer collect_state() const {
     for (auto const& s : segments_)
       detail::require<value_error>(s.phase != detail::step_phase::updated,
                                    "fine_tuner: save_state expected step() after update_in_backward, got '", s.name,
                                    "' updated since the last one");
-    detail::state_writer<Backend, R>{backend_, update_.moments()}.write(path, segments_, arena_, steps_);
+    return detail::state_writer<Backend, R>{backend_, update_.moments()}.collect(segments_, arena_, steps_);
   }
 
   /// Goes on where save_state stopped, bit by bit: a tuner made from the same base weights and policies.
@@ -229,8 +242,11 @@ class fine_tuner {
   /// @throws base_error  if the weights are not the base weights that the state was made from
   /// @throws name_error, value_error  if the tensors, the update rule or the type of computation are others
   /// Nothing is changed unless all of it fits.
-  void load_state(std::filesystem::path const& path) {
-    auto loaded = detail::state_reader<Backend, R, store_type>{backend_, update_.moments()}.read(path, segments_);
+  void load_state(std::filesystem::path const& path) { load_state(safetensors::load(path)); }
+
+  /// The same from a state's file that was read already.
+  void load_state(safetensors const& file) {
+    auto loaded = detail::state_reader<Backend, R, store_type>{backend_, update_.moments()}.read(file, segments_);
     for (auto const& s : segments_) put_back(s);
     segments_ = std::move(loaded.segments);
     arena_ = std::move(loaded.arena);
@@ -384,23 +400,25 @@ class fine_tuner {
     return regularizer_.at(steps_, static_cast<std::int64_t>(matrices_.size()));
   }
 
-  /// The matrices of a run that are still to be updated.
+  /// The matrices of a run that are still to be updated, all in one call.
   void regularize(matrix_run run) {
-    auto const first = matrices_.begin() + run.first;
-    std::vector<std::size_t> turn;
-    std::copy_if(first, first + run.count, std::back_inserter(turn),
-                 [&](std::size_t m) { return segments_[m].phase != detail::step_phase::updated; });
-    if (turn.empty()) return;
+    auto const segment_of = [this](std::int64_t m) -> segment& {
+      return segments_[matrices_[static_cast<std::size_t>(m)]];
+    };
+    std::vector<std::int64_t> turn;
     std::int64_t slots = 0;
-    for (auto const m : turn) slots += segments_[m].count();
+    for (auto m = run.first; m < run.first + run.count; ++m) {
+      if (segment_of(m).frozen || segment_of(m).phase == detail::step_phase::updated) continue;
+      turn.push_back(m);
+      slots += segment_of(m).count();
+    }
     auto values = backend_.template allocate<R>(slots);
     auto* column = values.data();
     std::vector<sparse_matrix<decltype(segments_[0].store().ref()), R>> matrices;
     for (auto const m : turn) {
-      auto& s = segments_[m];
+      auto& s = segment_of(m);
       gather(backend_, s.weights, s.store().ref(), column);
-      auto const number = std::lower_bound(matrices_.begin(), matrices_.end(), m) - matrices_.begin();
-      matrices.push_back({s.store().ref(), column, arena_.gradient() + s.first, losses_.data() + number});
+      matrices.push_back({s.store().ref(), column, arena_.gradient() + s.first, losses_.data() + m});
       column += s.count();
       s.phase = detail::step_phase::has_gradient;
     }

@@ -29,7 +29,7 @@ class tensor_handle {
       : backend_{&backend}, segment_{segment}, gradient_{gradient} {}
 
   /// Whether any entry learns: if not, a layer need not compute this gradient at all.
-  [[nodiscard]] bool learns() const { return segment_ != nullptr && segment_->count() > 0; }
+  [[nodiscard]] bool learns() const { return segment_ != nullptr && !segment_->frozen && segment_->count() > 0; }
 
   /// A Linear layer's weight [out, in]: dY [..., out], X [..., in]. See accumulate_linear.
   template <ReadableTensor Dy, ReadableTensor X>

@@ -50,6 +50,7 @@ struct segment {
   std::int64_t first = 0;                                    // slot in the arena's columns
   std::int64_t t = 0;                                        // steps since its moments started
   step_phase phase = step_phase::untouched;                  // since the last step
+  bool frozen = false;                                       // takes no gradient for now
   std::optional<typename Backend::sampling_plan> plan = {};  // of store(), from the first sampled product on
 
   [[nodiscard]] Store const& store() const { return reselected ? *reselected : selected; }

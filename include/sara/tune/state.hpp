@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
@@ -35,8 +34,8 @@ class state_writer {
   state_writer(Backend const& backend, int moments) : backend_{backend}, moments_{moments} {}
 
   template <class Segment>
-  void write(std::filesystem::path const& path, std::vector<Segment> const& segments, arena<Backend, R> const& columns,
-             std::int64_t steps) const {
+  [[nodiscard]] safetensors_writer collect(std::vector<Segment> const& segments, arena<Backend, R> const& columns,
+                                           std::int64_t steps) const {
     safetensors_writer file;
     nlohmann::json state{{"steps", steps}, {"moments", moments_}, {"tensors", nlohmann::json::object()}};
     for (auto const& s : segments) {
@@ -59,7 +58,7 @@ class state_writer {
     file.set_metadata("format_version", "1");
     file.set_metadata("sara_version", version);
     file.set_metadata("state", state.dump());
-    file.write(path);
+    return file;
   }
 
  private:
@@ -87,9 +86,8 @@ class state_reader {
  public:
   state_reader(Backend const& backend, int moments) : backend_{backend}, moments_{moments} {}
 
-  [[nodiscard]] loaded_state<Backend, R, Store> read(std::filesystem::path const& path,
+  [[nodiscard]] loaded_state<Backend, R, Store> read(safetensors const& file,
                                                      std::vector<segment<Backend, Store, R>> const& tensors) const {
-    auto const file = safetensors::load(path);
     require<file_error>(file.metadata("format") == "sara.state" && file.metadata("format_version") == "1", file.path(),
                         ": expected format 'sara.state' 1, got '", file.metadata("format"), "' ",
                         file.metadata("format_version"));

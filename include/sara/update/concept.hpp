@@ -3,6 +3,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <string_view>
 #include <type_traits>
 
 #include <sara/host_device.hpp>
@@ -23,8 +24,9 @@ struct moments_of_entry {
 
 /// What a rule knows of the step.
 struct update_step {
-  std::int64_t t = 1;  ///< steps since the moments started at zero, this one included
-  double rate = 0;     ///< learning rate
+  std::int64_t t = 1;            ///< steps since the moments started at zero, this one included
+  double rate = 0;               ///< learning rate
+  std::string_view tensor = {};  ///< its name, for rules that differ from tensor to tensor
 };
 
 /// How compact values move.
