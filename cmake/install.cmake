@@ -10,5 +10,6 @@ install(EXPORT sara-targets NAMESPACE sara:: DESTINATION ${package_dir})
 # Below 1.0 a minor version may break its users. Headers serve every architecture.
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/sara-config-version.cmake
                                  COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
-install(FILES cmake/sara-config.cmake cmake/cuda-target.cmake ${PROJECT_BINARY_DIR}/sara-config-version.cmake DESTINATION ${package_dir})
+install(FILES cmake/sara-config.cmake cmake/cuda-target.cmake cmake/torch.cmake ${PROJECT_BINARY_DIR}/sara-config-version.cmake
+        DESTINATION ${package_dir})
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

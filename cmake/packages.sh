@@ -24,5 +24,5 @@ require_packages() {
 # What every build of the project needs.
 build_packages=(g++ cmake ninja-build ccache libeigen3-dev nlohmann-json3-dev)
 example_packages=(libcli11-dev libstb-dev fonts-dejavu-core)
-test_packages=(doctest-dev clang clang-format python3)
-bench_packages=(pkg-config libopenblas-dev libdnnl-dev python3-torch python3-numpy python3-matplotlib)
+test_packages=(doctest-dev clang clang-format python3 libtorch-dev)
+bench_packages=(pkg-config libopenblas-dev libdnnl-dev python3-torch libtorch-dev python3-numpy python3-matplotlib)

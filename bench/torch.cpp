@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// Training steps of libtorch models: sara::torch::adamw against full, masked and low-rank fine-tuning, each in a fresh
+// process. Without libtorch there are none.
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "harness/case.hpp"
+#include "harness/process.hpp"
+
+namespace {
+
+struct run {
+  bench::scratch_folder folder;
+  bench::worker worker;
+  run(std::string const& model, std::string const& method, int batch, int threads)
+      : worker{{SARA_BENCH_TORCH_WORKER, folder.path().string(), model, method, std::to_string(batch),
+                std::to_string(threads)}} {}
+
+  /// The losses so far, at least one.
+  [[nodiscard]] std::vector<double> losses() {
+    for (;;) {
+      worker.save();
+      auto const all = folder.read<double>("losses");
+      if (!all.empty()) return all;
+      static_cast<void>(worker.run());
+    }
+  }
+};
+
+bench::contender contender(std::string const& title, std::shared_ptr<run> const& r) {
+  return {title, [r] { return r->worker.run(); }, 0, {}, [r] { return r->worker.memory(); }, r->worker.idle()};
+}
+
+bench::trial trial(std::string const& model, int batch, int threads) {
+  bool const samples = model != "transformer";  // whose layers name their own types
+  auto const sara = std::make_shared<run>(model, samples ? "sampled" : "gathered", batch, threads);
+  bench::trial t;
+  t.tolerance = 1e-5;
+  t.sara = contender("sara", sara);
+  struct peer {
+    char const* title;
+    char const* method;
+  };
+  std::vector<peer> peers{{"libtorch full", "full"}, {"libtorch masked gradients", "masked"}};
+  if (samples) peers.push_back({"libtorch LoRA", "lora"});
+  if (samples) peers.push_back({"sara, gathered", "gathered"});
+  for (auto const& [title, method] : peers) {
+    auto const other = std::make_shared<run>(model, method, batch, threads);
+    auto c = contender(title, other);
+    // Of the first forward pass: the same weights, and LoRA starts at them.
+    c.difference = [sara, other] { return std::abs(other->losses()[0] / sara->losses()[0] - 1); };
+    t.peers.push_back(std::move(c));
+  }
+  return t;
+}
+
+std::vector<bench::benchmark> list() {
+  std::vector<bench::benchmark> all;
+  struct shape {
+    char const* model;
+    char const* title;
+    std::vector<int> batches;
+  };
+  for (auto const& [model, title, batches] :
+       {shape{"linear", "24 x Linear(1280)", {8, 256}}, shape{"convolution", "8 x Conv2d(320, 3x3) 16x16", {1, 16}},
+        shape{"transformer", "6 encoder layers of 640", {1, 16}}})
+    for (int const batch : batches)
+      all.push_back(
+          {.name = std::string("libtorch step, ") + model,
+           .shape = std::string(title) + " B" + std::to_string(batch),
+           .density = 0.05,
+           .threads = {1, 2},
+           .prepare = [model = std::string(model), batch](int threads) { return trial(model, batch, threads); }});
+  return all;
+}
+
+bench::family const family{"9 libtorch", list};
+
+}  // namespace

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <sara/error.hpp>
+#include <sara/io/safetensors.hpp>
+#include <sara/torch/gather_node.hpp>
+#include <sara/torch/tensor.hpp>
+#include <sara/torch/tuner.hpp>
+
+namespace sara::torch::detail {
+
+/// Where a tensor's elements are, and as what.
+struct placement {
+  void const* data;
+  at::ScalarType type;
+  at::Device device;
+  std::vector<std::int64_t> strides;
+
+  [[nodiscard]] static placement of(at::Tensor const& tensor) {
+    return {tensor.data_ptr(), tensor.scalar_type(), tensor.device(), tensor.strides().vec()};
+  }
+  friend bool operator==(placement const&, placement const&) = default;
+};
+
+/// What an optimizer shares with the graph nodes of its weights: the tuner, and who asks it for what.
+///
+/// One backward pass may run in several threads; everything here happens one after the other.
+class training final : public gradient_taker {
+ public:
+  using maker = std::function<std::unique_ptr<any_tuner>(named_tensors const&)>;
+
+  /// @param weights  leaves that require gradients; several names may stand for one
+  /// @throws value_error  for a tensor that another optimizer of this kind trains
+  /// @throws what `make` throws
+  [[nodiscard]] static std::shared_ptr<training> start(named_tensors weights, maker make) {
+    auto out = std::shared_ptr<training>(new training{std::move(weights), std::move(make)});
+    out->place(out);
+    return out;
+  }
+
+  [[nodiscard]] any_tuner& tuner() noexcept { return *tuner_; }
+  [[nodiscard]] any_tuner const& tuner() const noexcept { return *tuner_; }
+
+  [[nodiscard]] bool learns(std::size_t i) const override {
+    std::scoped_lock const lock{mutex_};
+    return tuner_->learns(weights_[i].name);
+  }
+
+  void take(std::size_t i, at::Tensor const& gradient) override {
+    std::scoped_lock const lock{mutex_};
+    if (begin(i)) add(weights_[i].name, gradient);
+  }
+
+  void take_linear(std::size_t i, at::Tensor const& dy, at::Tensor const& x) override {
+    std::scoped_lock const lock{mutex_};
+    if (begin(i)) tuner_->accumulate_linear(weights_[i].name, dy, x);
+  }
+
+  void take_conv2d(std::size_t i, at::Tensor const& dy, at::Tensor const& x, conv2d_geometry const& geometry) override {
+    std::scoped_lock const lock{mutex_};
+    if (begin(i)) tuner_->accumulate_conv2d(weights_[i].name, dy, x, geometry);
+  }
+
+  void take_rows(std::size_t i, at::Tensor const& dy, at::Tensor const& index) override {
+    std::scoped_lock const lock{mutex_};
+    if (begin(i)) add_rows(weights_[i].name, dy, index);
+  }
+
+  /// Takes in what lies in `.grad`, from graphs that are older than the nodes or from the user's hand; then one step.
+  void step() {
+    std::scoped_lock const lock{mutex_};
+    at::NoGradGuard const no_grad;
+    for (std::size_t i = 0; i < weights_.size(); ++i) {
+      follow(weights_[i]);
+      auto& dense = weights_[i].tensor.mutable_grad();
+      if (dense.defined() && begin(i)) add(weights_[i].name, dense);
+      dense.reset();
+    }
+    freeze();
+    tuner_->step();
+    bool const all = tuner_->regularizes();
+    for (auto& w : weights_) {
+      if (w.touched || (all && tuner_->learns(w.name))) ::torch::autograd::impl::bump_version(w.tensor);
+      w.touched = false;
+    }
+    pending_ = false;
+  }
+
+  void zero_gradient() {
+    std::scoped_lock const lock{mutex_};
+    tuner_->zero_gradient();
+    for (auto& w : weights_) {
+      w.tensor.mutable_grad().reset();
+      w.touched = false;
+    }
+    pending_ = false;
+  }
+
+  /// Goes on where a state was collected. The weights may be the base weights, or what had been learned by then.
+  /// @throws what fine_tuner::load_state throws; then nothing has changed
+  void load(safetensors const& file) {
+    std::scoped_lock const lock{mutex_};
+    at::NoGradGuard const no_grad;
+    struct entries_of {
+      at::Tensor weight, positions, values;
+    };
+    std::vector<entries_of> before;
+    auto const put_back = [&] {
+      for (auto b = before.rbegin(); b != before.rend(); ++b) b->weight.put_(b->positions, b->values);
+    };
+    try {
+      for (auto const& w : weights_) {
+        if (!file.contains(w.name + ".positions")) continue;  // a tied name, or one that load_state will miss
+        auto positions = sara::detail::read_positions(file, w.name + ".positions", w.tensor.numel());
+        auto const count = std::ssize(positions);
+        auto const original = file.at(w.name + ".original").type == stored_name<double>
+                                  ? tensor_of(file.read<double>(w.name + ".original", count)).to(w.tensor.options())
+                                  : tensor_of(file.read<float>(w.name + ".original", count)).to(w.tensor.options());
+        auto const index = tensor_of(positions).to(w.tensor.device());
+        before.push_back({w.tensor, index, w.tensor.take(index)});
+        w.tensor.put_(index, original);
+      }
+      auto fresh = make_(named_);
+      fresh->load_state(file);
+      tuner_ = std::move(fresh);
+    } catch (...) {
+      put_back();
+      throw;
+    }
+    for (auto& w : weights_) w.where = placement::of(w.tensor);
+    pending_ = false;
+  }
+
+ private:
+  struct trained_weight {
+    std::string name;
+    at::Tensor tensor;
+    placement where;
+    std::shared_ptr<gather_node> node = nullptr;
+    bool touched = false;  // has had a gradient since the last step
+  };
+
+  training(named_tensors weights, maker make) : named_{std::move(weights)}, make_{std::move(make)} {
+    for (auto const& [name, tensor] : named_) {
+      if (std::any_of(weights_.begin(), weights_.end(),
+                      [&t = tensor](auto const& other) { return other.tensor.is_same(t); }))
+        continue;
+      auto const other = gather_node::of(tensor);
+      sara::detail::require<value_error>(
+          other == nullptr || other->taker() == nullptr, "torch optimizer: '", name,
+          "': expected a weight that no other sara optimizer trains, got one that is trained already");
+      weights_.push_back({name, tensor, placement::of(tensor)});
+    }
+    tuner_ = make_(named_);
+  }
+
+  /// Puts a node in the place of every weight's gradient accumulator.
+  void place(std::weak_ptr<gradient_taker> const& self) {
+    self_ = self;
+    for (std::size_t i = 0; i < weights_.size(); ++i) {
+      weights_[i].node = std::make_shared<gather_node>(weights_[i].tensor, i, self);
+      ::torch::autograd::impl::set_grad_accumulator(weights_[i].tensor, weights_[i].node);
+    }
+  }
+
+  /// Before the first step a model may be moved, converted or loaded: then selection starts anew.
+  void follow(trained_weight const& w) {
+    auto const now = placement::of(w.tensor);
+    if (now == w.where) return;
+    sara::detail::require<value_error>(
+        tuner_->steps() == 0 && !pending_, "torch optimizer: '", w.name, "' has other memory (", now.type, " on ",
+        now.device, ") than when its optimizer was made (", w.where.type, " on ", w.where.device,
+        "): expected model->to() before the first backward pass, or torch::load of the optimizer's state after it; "
+        "got neither");
+    tuner_ = make_(named_);
+    for (auto& other : weights_) other.where = placement::of(other.tensor);
+    place(self_);
+  }
+
+  [[nodiscard]] bool begin(std::size_t i) {
+    follow(weights_[i]);
+    if (!tuner_->learns(weights_[i].name)) return false;
+    weights_[i].touched = pending_ = true;
+    return true;
+  }
+
+  void add(std::string const& name, at::Tensor const& gradient) {
+    at::NoGradGuard const no_grad;
+    if (gradient.layout() == at::kSparse && gradient.sparse_dim() == 1 && gradient.dense_dim() == 1)
+      add_rows(name, gradient._values(), gradient._indices()[0]);
+    else if (gradient.layout() != at::kStrided)
+      tuner_->accumulate(name, gradient.to_dense());
+    else
+      tuner_->accumulate(name, gradient.is_neg() ? gradient.resolve_neg() : gradient);
+  }
+
+  void add_rows(std::string const& name, at::Tensor const& dy, at::Tensor const& index) {
+    auto const on_host = index.to(at::kCPU, at::kLong).contiguous();
+    tuner_->accumulate_rows(name, dy,
+                            std::span{on_host.data_ptr<std::int64_t>(), static_cast<std::size_t>(on_host.numel())});
+  }
+
+  /// Weights that are frozen now get no low-rank gradient either.
+  void freeze() {
+    std::map<void const*, bool> trained;  // tied weights: whether any of them is
+    for (auto const& w : weights_) trained[w.where.data] |= w.tensor.requires_grad();
+    for (auto const& w : weights_) tuner_->freeze(w.name, !trained[w.where.data]);
+  }
+
+  template <class T>
+  [[nodiscard]] static at::Tensor tensor_of(std::vector<T> values) {
+    return at::from_blob(values.data(), {std::ssize(values)}, at::dtype(c10::CppTypeToScalarType<T>::value)).clone();
+  }
+
+  mutable std::mutex mutex_;
+  named_tensors named_;
+  maker make_;
+  std::weak_ptr<gradient_taker> self_;
+  std::vector<trained_weight> weights_;  // each tensor once
+  std::unique_ptr<any_tuner> tuner_;
+  bool pending_ = false;  // a gradient since the last step
+};
+
+}  // namespace sara::torch::detail

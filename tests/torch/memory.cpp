@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <doctest/doctest.h>
+#include <torch/torch.h>
+
+#include <c10/core/CPUAllocator.h>
+#include <c10/core/impl/alloc_cpu.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+#include <sara/torch/modules.hpp>
+
+#include "optimizers.hpp"
+
+namespace {
+
+/// Counts what libtorch's tensors hold, and the most they held since `peak` was set.
+std::atomic<std::int64_t> held{0};
+std::atomic<std::int64_t> peak{0};
+
+struct counting_allocator final : c10::Allocator {
+  struct block {
+    void* data;
+    std::int64_t bytes;
+  };
+  c10::DataPtr allocate(std::size_t bytes) const override { return make(bytes); }
+  [[nodiscard]] static c10::DataPtr make(std::size_t bytes) {
+    auto* const data = c10::alloc_cpu(bytes);
+    auto const now = held += static_cast<std::int64_t>(bytes);
+    for (auto most = peak.load(); most < now && !peak.compare_exchange_weak(most, now);) {
+    }
+    return {data, new block{data, static_cast<std::int64_t>(bytes)}, &free, c10::Device(c10::DeviceType::CPU)};
+  }
+  static void free(void* context) {
+    auto* const b = static_cast<block*>(context);
+    held -= b->bytes;
+    c10::free_cpu(b->data);
+    delete b;
+  }
+};
+
+/// In force while it lives; blocks free themselves wherever they end.
+struct counted {
+  counting_allocator counting;
+  c10::Allocator* before = c10::GetCPUAllocator();
+  counted() { c10::SetCPUAllocator(&counting, 1); }
+  ~counted() { c10::SetCPUAllocator(before, 1); }
+};
+
+constexpr std::int64_t layers = 24, width = 320, batch = 4;
+constexpr std::int64_t dense_gradient = width * width * 4;  // of one layer
+
+/// The most that a forward and a backward pass hold beside the model.
+template <class Prepare>
+std::int64_t peak_of_a_pass(Prepare&& prepare) {
+  counted const scope;
+  torch::manual_seed(61);
+  torch::nn::Sequential model;
+  for (std::int64_t i = 0; i < layers; ++i)
+    model->push_back(torch::nn::Linear(torch::nn::LinearOptions(width, width).bias(false)));
+  auto const optimizer = prepare(*model);
+  auto const x = torch::randn({batch, width});
+  auto const before = held.load();
+  peak = before;
+  model->forward(x).square().mean().backward();
+  return peak - before;
+}
+
+}  // namespace
+
+TEST_CASE("a backward pass has one or two dense gradients at a time, not one a layer; with sampled layers none") {
+  sara::test::recipe<> const settings{.threshold = 1e-3};
+  auto const dense = peak_of_a_pass([](auto&) { return 0; });
+  auto const gathered = peak_of_a_pass([&](auto& model) { return sara::test::make_optimizer(model, settings); });
+  auto const sampled = peak_of_a_pass([&](auto& model) {
+    sara::torch::sample_layers(model);
+    return sara::test::make_optimizer(model, settings);
+  });
+  CAPTURE(dense);
+  CAPTURE(gathered);
+  CAPTURE(sampled);
+  std::int64_t const activations = (layers + 4) * batch * width * 4;
+  CHECK(dense >= layers * dense_gradient);
+  CHECK(gathered >= dense_gradient);
+  CHECK(gathered <= 2 * dense_gradient + activations);
+  CHECK(sampled <= activations);
+}
