@@ -24,7 +24,7 @@ namespace {
 
 using finetune::task;
 
-constexpr std::int64_t learning_epochs = 8;
+constexpr std::int64_t learning_epochs = 6;
 
 /// Kilobytes of a line of /proc/self/status.
 std::int64_t status(std::string const& name) {
@@ -85,9 +85,9 @@ void pre_train(std::string const& base) {
   torch::manual_seed(1);
   auto network = finetune::make_network(styles.classes);
   torch::optim::AdamW optimizer{network->parameters(), torch::optim::AdamWOptions(1e-3).weight_decay(1e-2)};
-  finetune::train(network, optimizer, styles.train, 6, 64);
+  finetune::train(network, optimizer, styles.train, 6, 32);
   for (auto& group : optimizer.param_groups()) group.options().set_lr(2e-4);
-  finetune::train(network, optimizer, styles.train, 3, 64);
+  finetune::train(network, optimizer, styles.train, 2, 32);
   torch::save(network, base);
 }
 

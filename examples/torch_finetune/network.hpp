@@ -15,9 +15,9 @@ namespace finetune {
   using namespace torch::nn;
   auto const conv = [](std::int64_t in, std::int64_t out) { return Conv2d(Conv2dOptions(in, out, 3).padding(1)); };
   auto const halve = [] { return MaxPool2d(2); };
-  return Sequential(conv(3, 64), GroupNorm(8, 64), ReLU(), conv(64, 64), GroupNorm(8, 64), ReLU(), halve(),
-                    conv(64, 128), GroupNorm(8, 128), ReLU(), halve(), conv(128, 256), GroupNorm(8, 256), ReLU(),
-                    halve(), Flatten(), Linear(256 * 4 * 4, 256), ReLU(), Linear(256, classes));
+  return Sequential(conv(3, 32), GroupNorm(8, 32), ReLU(), conv(32, 32), GroupNorm(8, 32), ReLU(), halve(),
+                    conv(32, 64), GroupNorm(8, 64), ReLU(), halve(), conv(64, 128), GroupNorm(8, 128), ReLU(), halve(),
+                    Flatten(), Linear(128 * 4 * 4, 256), ReLU(), Linear(256, classes));
 }
 
 /// y = base(x) + B(A(x)) beside a frozen layer: LoRA, with A as large as the layer's kernel and B without.

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <ATen/autocast_mode.h>
 #include <doctest/doctest.h>
 #include <torch/torch.h>
 
@@ -20,6 +21,7 @@ using sara::test::where_small;
 using sara::torch::named_tensors;
 
 constexpr double theta = 0.15;
+sara::test::recipe<> const settings{.threshold = theta};  // not in templates: GCC 12 does not survive it there
 
 /// A module with one weight and one bias, for functions.
 struct holder : torch::nn::Module {
@@ -36,7 +38,7 @@ template <class Sampled, class Dense>
 void compare(holder& sampled, at::Tensor const& x, Sampled&& by_sara, Dense&& by_libtorch) {
   holder dense(sampled.w.sizes(), sampled.b.defined() ? sampled.b.size(0) : 0);
   sara::test::copy_weights(sampled, dense);
-  auto const optimizer = make_optimizer(sampled, {.threshold = theta});
+  auto const optimizer = make_optimizer(sampled, settings);
   auto const input = [&] { return x.is_floating_point() ? x.clone().requires_grad_() : x; };
   auto const xs = input(), xd = input();
   auto const ys = by_sara(xs, sampled), yd = by_libtorch(xd, dense);
@@ -156,7 +158,7 @@ TEST_CASE("without an optimizer, and for a weight that it does not train, the gr
 TEST_CASE("a pass for other tensors takes no sample, torch::autograd::grad of the weight is dense") {
   torch::manual_seed(25);
   holder layer{{8, 6}, 0};
-  auto const optimizer = make_optimizer(layer, {.threshold = theta});
+  auto const optimizer = make_optimizer(layer, settings);
   auto const x = torch::randn({5, 6}, torch::requires_grad());
   auto const y = sara::torch::linear(x, layer.w);
   auto const none = std::vector<double>(optimizer->gradient("w").size());
@@ -180,7 +182,7 @@ TEST_CASE("a gradient penalty through a sampled layer") {
   };
   holder sampled{{5, 6}, 5}, dense{{5, 6}, 5};
   sara::test::copy_weights(sampled, dense);
-  auto const optimizer = make_optimizer(sampled, {.threshold = theta});
+  auto const optimizer = make_optimizer(sampled, settings);
   penalty([](auto const& x, auto& m) { return sara::torch::linear(x, m.w, m.b); }, sampled).backward();
   penalty([](auto const& x, auto& m) { return torch::linear(x, m.w, m.b); }, dense).backward();
   CHECK(difference(optimizer->gradient("w"), where_small(dense.w.grad(), dense.w, theta), {1e-5, 1e-4}) == "");
@@ -193,7 +195,7 @@ TEST_CASE("bfloat16 weights and autocast: products in bfloat16, sums in float32"
   auto const scale = torch::randn({10, 16});
   holder wide{{16, 12}, 16};
   auto const run = [&](holder& m, auto const& in) {
-    auto const optimizer = make_optimizer(m, {.threshold = theta});
+    auto const optimizer = make_optimizer(m, settings);
     auto const y = sara::torch::linear(in, m.w, m.b);
     (y.to(torch::kFloat) * scale).sum().backward();
     return std::pair{y.scalar_type(), optimizer->gradient("w")};
@@ -202,13 +204,13 @@ TEST_CASE("bfloat16 weights and autocast: products in bfloat16, sums in float32"
   sara::test::copy_weights(layer, wide);
   auto const [narrow_type, narrow] = run(layer, x.to(torch::kBFloat16));
   auto const [wide_type, exact] = run(wide, x.to(torch::kBFloat16).to(torch::kFloat));
-  CHECK(narrow_type == torch::kBFloat16);
-  CHECK(wide_type == torch::kFloat);
+  CHECK((narrow_type == torch::kBFloat16));              // in brackets: doctest cannot print it
+  CHECK((wide_type == torch::kFloat));                   // in brackets: doctest cannot print it
   CHECK(difference(narrow, exact, {0.05, 0.01}) == "");  // dY is rounded to bfloat16, the sum is not
   at::autocast::set_cpu_enabled(true);
   auto const [cast_type, cast] = run(wide, x);
   at::autocast::set_cpu_enabled(false);
   at::autocast::clear_cache();
-  CHECK(cast_type == torch::kBFloat16);
+  CHECK((cast_type == torch::kBFloat16));  // in brackets: doctest cannot print it
   CHECK(difference(cast, exact, {0.2, 0.05}) == "");
 }

@@ -21,7 +21,7 @@ torch::nn::Sequential convolutions() {
   return Sequential(Conv2d(Conv2dOptions(3, 8, 3).padding(1)), ReLU(),
                     Conv2d(Conv2dOptions(8, 8, 3).stride(2).padding(torch::kValid)),
                     Conv2d(Conv2dOptions(8, 8, 3).padding(1).padding_mode(torch::kCircular)), Flatten(),
-                    Sequential(Linear(8 * 3 * 3, 10)));
+                    Linear(8 * 3 * 3, 10));
 }
 
 /// A user's own layer: its type is its own affair.

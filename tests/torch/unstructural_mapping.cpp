@@ -35,10 +35,10 @@ TEST_CASE("a frozen bfloat16 weight with float32 values, and gradients of gradie
   auto const positions = torch::tensor({1, 9});
   auto const values = torch::tensor({0.1F, -2.7F}).requires_grad_();
   auto const mapped = unstructural_mapping(weight, values, positions);
-  CHECK(mapped.scalar_type() == torch::kBFloat16);
+  CHECK((mapped.scalar_type() == torch::kBFloat16));
   CHECK(torch::equal(mapped.take(positions), values.to(torch::kBFloat16)));
   auto const slope = torch::autograd::grad({mapped.to(torch::kFloat).pow(3).sum()}, {values}, {}, true, true)[0];
-  CHECK(slope.scalar_type() == torch::kFloat);
+  CHECK((slope.scalar_type() == torch::kFloat));
   slope.sum().backward();  // of 3 p², at p rounded
   CHECK(torch::allclose(values.grad(), 6 * values.detach(), 0.02, 0));
 }
