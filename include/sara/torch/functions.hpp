@@ -27,6 +27,12 @@ namespace detail {
 
 using ::torch::autograd::AutogradContext;
 using ::torch::autograd::variable_list;
+/// What a Function takes for a tensor that may be undefined.
+using maybe_tensor = c10::optional<at::Tensor>;
+
+[[nodiscard]] inline maybe_tensor if_defined(at::Tensor const& tensor) {
+  return tensor.defined() ? maybe_tensor{tensor} : maybe_tensor{};
+}
 
 /// What the backward pass that runs wants of a weight's gradient.
 struct wanted_gradient {
@@ -57,10 +63,10 @@ struct wanted_gradient {
 /// y = x Wᵀ + b
 struct linear_function : ::torch::autograd::Function<linear_function> {
   static at::Tensor forward(AutogradContext* context, at::Tensor const& x, at::Tensor const& weight,
-                            at::Tensor const& bias) {
+                            maybe_tensor const& bias) {
     context->save_for_backward({x, weight});
     context->saved_data["x"] = x.requires_grad();
-    context->saved_data["bias"] = bias.defined() && bias.requires_grad();
+    context->saved_data["bias"] = bias && bias->requires_grad();
     return at::linear(x, weight, bias);
   }
 
@@ -85,12 +91,12 @@ struct linear_function : ::torch::autograd::Function<linear_function> {
 
 struct conv2d_function : ::torch::autograd::Function<conv2d_function> {
   static at::Tensor forward(AutogradContext* context, at::Tensor const& x, at::Tensor const& weight,
-                            at::Tensor const& bias, std::vector<std::int64_t> const& stride,
+                            maybe_tensor const& bias, std::vector<std::int64_t> const& stride,
                             std::vector<std::int64_t> const& padding, std::vector<std::int64_t> const& dilation,
                             std::int64_t groups) {
     context->save_for_backward({x, weight});
     context->saved_data["x"] = x.requires_grad();
-    context->saved_data["bias"] = bias.defined() && bias.requires_grad();
+    context->saved_data["bias"] = bias && bias->requires_grad();
     context->saved_data["stride"] = stride;
     context->saved_data["padding"] = padding;
     context->saved_data["dilation"] = dilation;
@@ -165,7 +171,7 @@ struct embedding_function : ::torch::autograd::Function<embedding_function> {
 /// Under autocast the product is in its type; the gradient of W is summed in the optimizer's type of computation.
 /// Extra memory in the backward pass: see the backend's sampled_product. Example: tests/torch/functions.cpp
 [[nodiscard]] inline at::Tensor linear(at::Tensor const& x, at::Tensor const& weight, at::Tensor const& bias = {}) {
-  return detail::linear_function::apply(x, weight, bias);
+  return detail::linear_function::apply(x, weight, detail::if_defined(bias));
 }
 
 /// A two-dimensional convolution as torch::conv2d, with a sampled gradient of the weight.
@@ -178,8 +184,8 @@ struct embedding_function : ::torch::autograd::Function<embedding_function> {
                                        conv2d_geometry const& geometry = {}) {
   if (x.dim() == 3) return sara::torch::conv2d(x.unsqueeze(0), weight, bias, geometry).squeeze(0);
   auto const vector = [](auto const& two) { return std::vector<std::int64_t>{two.begin(), two.end()}; };
-  return detail::conv2d_function::apply(x, weight, bias, vector(geometry.stride), vector(geometry.padding),
-                                        vector(geometry.dilation), geometry.groups);
+  return detail::conv2d_function::apply(x, weight, detail::if_defined(bias), vector(geometry.stride),
+                                        vector(geometry.padding), vector(geometry.dilation), geometry.groups);
 }
 
 /// Rows of a table, as torch::embedding, with a sampled gradient of the table.

@@ -39,7 +39,8 @@ class linear_layer_impl : public ::torch::nn::LinearImpl {
  public:
   using ::torch::nn::LinearImpl::LinearImpl;
   /// The same layer, over the same parameters.
-  explicit linear_layer_impl(::torch::nn::LinearImpl const& layer) : ::torch::nn::LinearImpl{layer} {}
+  explicit linear_layer_impl(::torch::nn::LinearImpl const& layer)
+      : ::torch::nn::Module(layer), ::torch::nn::LinearImpl(layer) {}  // the module is a virtual base
 
   [[nodiscard]] at::Tensor forward(at::Tensor const& x) { return sara::torch::linear(x, weight, bias); }
 
@@ -54,7 +55,8 @@ class conv2d_layer_impl : public ::torch::nn::Conv2dImpl {
  public:
   using ::torch::nn::Conv2dImpl::Conv2dImpl;
   /// The same layer, over the same parameters.
-  explicit conv2d_layer_impl(::torch::nn::Conv2dImpl const& layer) : ::torch::nn::Conv2dImpl{layer} {}
+  explicit conv2d_layer_impl(::torch::nn::Conv2dImpl const& layer)
+      : ::torch::nn::Module(layer), ::torch::nn::Conv2dImpl(layer) {}  // the module is a virtual base
 
   [[nodiscard]] at::Tensor forward(at::Tensor const& x) {
     using std::get_if;  // or that of libtorch's own variant, in versions that have one
@@ -75,7 +77,8 @@ class embedding_layer_impl : public ::torch::nn::EmbeddingImpl {
  public:
   using ::torch::nn::EmbeddingImpl::EmbeddingImpl;
   /// The same layer, over the same parameters.
-  explicit embedding_layer_impl(::torch::nn::EmbeddingImpl const& layer) : ::torch::nn::EmbeddingImpl{layer} {}
+  explicit embedding_layer_impl(::torch::nn::EmbeddingImpl const& layer)
+      : ::torch::nn::Module(layer), ::torch::nn::EmbeddingImpl(layer) {}  // the module is a virtual base
 
   [[nodiscard]] at::Tensor forward(at::Tensor const& index) {
     if (options.max_norm() || options.sparse() || options.scale_grad_by_freq())
