@@ -371,6 +371,26 @@ TEST_CASE("model->to before the first backward pass starts anew, afterwards it i
   CHECK(complaint<sara::value_error>([&] { optimizer->step(); }, {"fc", "Float", "BFloat16", "model->to()"}) == "");
 }
 
+TEST_CASE("weights that are changed in place before the first backward pass are selected anew") {
+  two_layers model;
+  auto const optimizer = make_optimizer(model, {.threshold = 0.1, .rate = {.rate = 0.01, .floor = 1}});
+  REQUIRE(optimizer->gradient("fc1.weight").size() < 24 * 12);
+  {
+    torch::NoGradGuard const no_grad;
+    model.fc1->weight.mul_(1e-3);  // as torch::load of the model does
+  }
+  backward(model, batch_of{0});
+  CHECK(optimizer->gradient("fc1.weight").size() == 24 * 12);
+  CHECK_FALSE(model.fc1->weight.grad().defined());
+  optimizer->step();
+  {
+    torch::NoGradGuard const no_grad;
+    model.fc1->weight.mul_(1e3);
+  }
+  backward(model, batch_of{0});  // in the middle of a run it is the user's business
+  CHECK(optimizer->gradient("fc1.weight").size() == 24 * 12);
+}
+
 TEST_CASE("small updates of bfloat16 weights add up in float32 masters") {
   two_layers model, wide;
   model.to(torch::kBFloat16);

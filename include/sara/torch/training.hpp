@@ -142,7 +142,7 @@ class training final : public gradient_taker {
       put_back();
       throw;
     }
-    for (auto& w : weights_) w.where = placement::of(w.tensor);
+    note_weights();
     pending_ = false;
   }
 
@@ -151,6 +151,7 @@ class training final : public gradient_taker {
     std::string name;
     at::Tensor tensor;
     placement where;
+    std::int64_t version;  // of its elements when selection was
     std::shared_ptr<gather_node> node = nullptr;
     bool touched = false;  // has had a gradient since the last step
   };
@@ -164,7 +165,7 @@ class training final : public gradient_taker {
       sara::detail::require<value_error>(
           other == nullptr || other->taker() == nullptr, "torch optimizer: '", name,
           "': expected a weight that no other sara optimizer trains, got one that is trained already");
-      weights_.push_back({name, tensor, placement::of(tensor)});
+      weights_.push_back({name, tensor, placement::of(tensor), tensor._version()});
     }
     tuner_ = make_(named_);
   }
@@ -178,18 +179,26 @@ class training final : public gradient_taker {
     }
   }
 
-  /// Before the first step a model may be moved, converted or loaded: then selection starts anew.
+  /// Before the first step a model may be moved, converted, loaded or changed in place: then selection starts anew.
   void follow(trained_weight const& w) {
     auto const now = placement::of(w.tensor);
-    if (now == w.where) return;
+    bool const is_new = tuner_->steps() == 0 && !pending_;
+    if (now == w.where && (!is_new || w.tensor._version() == w.version)) return;
     sara::detail::require<value_error>(
-        tuner_->steps() == 0 && !pending_, "torch optimizer: '", w.name, "' has other memory (", now.type, " on ",
-        now.device, ") than when its optimizer was made (", w.where.type, " on ", w.where.device,
+        is_new, "torch optimizer: '", w.name, "' has other memory (", now.type, " on ", now.device,
+        ") than when its optimizer was made (", w.where.type, " on ", w.where.device,
         "): expected model->to() before the first backward pass, or torch::load of the optimizer's state after it; "
         "got neither");
     tuner_ = make_(named_);
-    for (auto& other : weights_) other.where = placement::of(other.tensor);
+    note_weights();
     place(self_);
+  }
+
+  void note_weights() {
+    for (auto& w : weights_) {
+      w.where = placement::of(w.tensor);
+      w.version = w.tensor._version();
+    }
   }
 
   [[nodiscard]] bool begin(std::size_t i) {
