@@ -85,8 +85,8 @@ class training final : public gradient_taker {
   void step() {
     std::scoped_lock const lock{mutex_};
     at::NoGradGuard const no_grad;
+    for (auto const& w : weights_) follow(w);
     for (std::size_t i = 0; i < weights_.size(); ++i) {
-      follow(weights_[i]);
       auto& dense = weights_[i].tensor.mutable_grad();
       if (dense.defined() && begin(i)) add(weights_[i].name, dense);
       dense.reset();
@@ -202,7 +202,10 @@ class training final : public gradient_taker {
   }
 
   [[nodiscard]] bool begin(std::size_t i) {
-    follow(weights_[i]);
+    if (!pending_ && tuner_->steps() == 0)
+      for (auto const& w : weights_) follow(w);  // all of them, as long as selection may start anew
+    else
+      follow(weights_[i]);
     if (!tuner_->learns(weights_[i].name)) return false;
     weights_[i].touched = pending_ = true;
     return true;
