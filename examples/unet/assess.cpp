@@ -38,10 +38,10 @@ namespace {
   return result;
 }
 
-}  // namespace
-
-double mean_velocity_loss(model<float>& of, dataset const& data, std::span<std::size_t const> pictures, int times) {
-  velocity_loss<float> loss{of};
+/// @param losses  losses(batch), of each picture
+template <class Losses>
+[[nodiscard]] double mean_loss(dataset const& data, std::span<std::size_t const> pictures, int times,
+                               Losses&& losses) {
   noisy_batch<float> batch;
   double sum = 0;
   auto const count = pictures.size() * static_cast<std::size_t>(times);
@@ -56,19 +56,30 @@ double mean_velocity_loss(model<float>& of, dataset const& data, std::span<std::
       batch.times.push_back(static_cast<float>(turn - std::floor(turn)));
       batch.noise.push_back(random_bits(0x7e57, i));
     }
-    for (double const one : loss.evaluate(batch, image_side)) sum += one;
+    for (double const one : losses(batch)) sum += one;
   }
   return sum / static_cast<double>(count);
 }
 
-std::vector<float> sample_with_progress(model<float>& from, prompts const& asked, sampling const& how) {
+}  // namespace
+
+double mean_velocity_loss(model<float>& of, dataset const& data, std::span<std::size_t const> pictures, int times) {
+  velocity_loss<float> loss{of};
+  return mean_loss(data, pictures, times, [&](auto const& batch) { return loss.evaluate(batch, image_side); });
+}
+
+double mean_velocity_loss(engine& of, dataset const& data, std::span<std::size_t const> pictures, int times) {
+  return mean_loss(data, pictures, times, [&](auto const& batch) { return of.losses(batch); });
+}
+
+std::vector<float> sample_with_progress(engine& from, prompts const& asked, sampling const& how) {
   std::span const conditions{asked.conditions};
   std::span const seeds{asked.seeds};
   std::vector<float> images;
   progress_line progress{"pictures", static_cast<std::int64_t>(conditions.size())};
   for (std::size_t begin = 0; begin < conditions.size(); begin += how.batch) {
     auto const count = std::min(how.batch, conditions.size() - begin);
-    auto const drawn = sample<float>(from, conditions.subspan(begin, count), seeds.subspan(begin, count), how);
+    auto const drawn = from.sample(conditions.subspan(begin, count), seeds.subspan(begin, count), how);
     images.insert(images.end(), drawn.begin(), drawn.end());
     progress.show(static_cast<std::int64_t>(begin + count));
   }
@@ -87,7 +98,7 @@ assessor::assessor(sara::thread_pool& pool, dataset const& data, std::filesystem
   originals_ = judge_->judge(originals);
 }
 
-assessment assessor::operator()(model<float>& net) const {
+assessment assessor::operator()(engine& net) const {
   auto const samples = judge_->judge(sample_with_progress(net, prompts_, how_));
   return {mean_velocity_loss(net, data_, data_.held_out),
           judge(samples, originals_, judge_->style_number(data_.styles.front()), prompts_.labels)};

@@ -13,6 +13,7 @@
 #include "classifier.hpp"
 #include "dataset.hpp"
 #include "diffusion.hpp"
+#include "engine.hpp"
 #include "evaluate.hpp"
 #include "model.hpp"
 #include "random.hpp"
@@ -22,6 +23,8 @@ namespace unet {
 /// Mean v-loss over the given pictures, each at `times` stratified times with fixed noise: the same question to every
 /// model. Labels and captions are given.
 [[nodiscard]] double mean_velocity_loss(model<float>& of, dataset const& data, std::span<std::size_t const> pictures,
+                                        int times = 4);
+[[nodiscard]] double mean_velocity_loss(engine& of, dataset const& data, std::span<std::size_t const> pictures,
                                         int times = 4);
 
 /// What pictures to draw, and from which noise.
@@ -41,7 +44,7 @@ struct prompts {
 };
 
 /// Draws pictures as `sample` does, and shows how far it is.
-[[nodiscard]] std::vector<float> sample_with_progress(model<float>& from, prompts const& asked, sampling const& how);
+[[nodiscard]] std::vector<float> sample_with_progress(engine& from, prompts const& asked, sampling const& how);
 
 /// How well a model draws one style.
 struct assessment {
@@ -58,7 +61,7 @@ class assessor {
   assessor(sara::thread_pool& pool, dataset const& data, std::filesystem::path const& judge, std::uint64_t seed,
            sampling const& how);
 
-  [[nodiscard]] assessment operator()(model<float>& net) const;
+  [[nodiscard]] assessment operator()(engine& net) const;
 
  private:
   dataset const& data_;

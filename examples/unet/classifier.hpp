@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "dataset.hpp"
-#include "diffusion.hpp"
 #include "evaluate.hpp"
+#include "host_layers.hpp"
 #include "layers/convolution.hpp"
 #include "layers/group_norm.hpp"
 #include "layers/linear.hpp"
@@ -155,8 +155,8 @@ class classifier {
             sum_of<Real>(last.image(c, n), last.grid.image_pitch()) / static_cast<Real>(last.grid.pixels());
     seen.style.resize(batch, static_cast<Eigen::Index>(styles_.size()));
     seen.category.resize(batch, static_cast<Eigen::Index>(classes_.size()));
-    style_head_.forward(view(seen.features), view(seen.style));
-    class_head_.forward(view(seen.features), view(seen.category));
+    style_head_.forward(run(), view(seen.features), view(seen.style));
+    class_head_.forward(run(), view(seen.features), view(seen.category));
     return seen;
   }
 
@@ -164,10 +164,10 @@ class classifier {
   void backward(activations& seen, row_major<Real>& dstyle, row_major<Real>& dcategory, Sink& sink) {
     // Weight gradients come last in each layer: the sink may move the weights at once.
     row_major<Real> dfeatures(seen.features.rows(), feature_count);
-    style_head_.backward_input(view(dstyle), view(dfeatures));
-    class_head_.backward_input(view(dcategory), view(dfeatures), true);
-    style_head_.backward_weight(view(dstyle), view(seen.features), sink);
-    class_head_.backward_weight(view(dcategory), view(seen.features), sink);
+    style_head_.backward_input(run(), view(dstyle), view(dfeatures));
+    class_head_.backward_input(run(), view(dcategory), view(dfeatures), true);
+    style_head_.backward_weight(run(), view(dstyle), view(seen.features), sink);
+    class_head_.backward_weight(run(), view(dcategory), view(seen.features), sink);
 
     auto const where = seen.inputs.back().view().grid;
     auto d = memory_.take(feature_count, where);

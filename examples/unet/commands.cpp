@@ -18,6 +18,7 @@
 #include "assess.hpp"
 #include "checkpoint.hpp"
 #include "dataset.hpp"
+#include "engine.hpp"
 #include "finetune.hpp"
 #include "inspect.hpp"
 #include "picture.hpp"
@@ -87,6 +88,7 @@ void run(finetune_command const& how) {
   sara::host const backend{how.threads};
   auto const base = load_checkpoint(how.base, backend.threads());
   auto& net = *base.model;  // a structured binding could not be captured below
+  auto const machine = make_engine(how.machine, backend, net);
   auto data = how.images.empty() ? load_sheets(how.data, {how.style})
                                  : load_folder(how.images, read_emoji_index(how.data / "emoji.json").labels);
   data.tokenize(base.words);
@@ -101,10 +103,10 @@ void run(finetune_command const& how) {
   std::printf("%zu pictures to learn from, %zu held out\n", data.train.size(), data.held_out.size());
   auto const report_loss = [&](char const* when) {
     if (!data.held_out.empty())
-      std::printf("held-out loss %s: %.4f\n", when, mean_velocity_loss(net, data, data.held_out));
+      std::printf("held-out loss %s: %.4f\n", when, mean_velocity_loss(*machine, data, data.held_out));
   };
   if (!how.resume) report_loss("before");
-  auto const learned = fine_tune_with_progress(backend, net, data, how.tuning, state, how.resume);
+  auto const learned = fine_tune_with_progress(*machine, data, how.tuning, state, how.resume);
   if (learned.steps < how.tuning.steps) {
     std::printf("Stopped after step %lld. To go on, give the same command with --resume.\n",
                 static_cast<long long>(learned.steps));
@@ -145,7 +147,7 @@ void run(sample_command const& how) {
       asked.seeds.push_back(random_bits(how.seed, i));
     }
   }
-  auto const images = sample_with_progress(*net, asked, how.drawing);
+  auto const images = sample_with_progress(*make_engine(how.machine, backend, *net), asked, how.drawing);
   auto const title = how.model.base.filename().string();
   auto const subtitle = std::to_string(how.model.adapters.size()) + " adapters, seed " + std::to_string(how.seed);
   panel const all{title, subtitle, images};
@@ -159,7 +161,8 @@ void run(evaluate_command const& how) {
   auto data = load_sheets(how.data, {how.style});
   data.tokenize(words);
   assessor const assess{backend.threads(), data, how.data / "classifier.safetensors", how.seed, how.drawing};
-  std::printf("%s\n", figures_table({how.style}, {assess(*net)}).c_str());
+  auto const machine = make_engine(how.machine, backend, *net);
+  std::printf("%s\n", figures_table({how.style}, {assess(*machine)}).c_str());
 }
 
 void run(inspect_command const& how) {

@@ -11,6 +11,7 @@
 
 #include "checkpoint.hpp"
 #include "diffusion.hpp"
+#include "engine.hpp"
 #include "finetune.hpp"
 
 /// What the program's commands do, from files to files.
@@ -35,6 +36,7 @@ struct finetune_command {
   std::filesystem::path out = {};     ///< folder
   finetune_settings tuning = {};
   bool resume = false;
+  device_choice machine = {};
   int threads = 0;
 };
 
@@ -52,6 +54,7 @@ struct sample_command {
   std::uint64_t seed = 1;
   sampling drawing = {};
   std::filesystem::path out = {};
+  device_choice machine = {};
   int threads = 0;
 };
 
@@ -64,6 +67,7 @@ struct evaluate_command {
   std::string style = {};
   std::uint64_t seed = 1;
   sampling drawing = {};
+  device_choice machine = {};
   int threads = 0;
 };
 

@@ -17,6 +17,7 @@
 #include "assess.hpp"
 #include "checkpoint.hpp"
 #include "dataset.hpp"
+#include "engine.hpp"
 #include "finetune.hpp"
 #include "picture.hpp"
 #include "text.hpp"
@@ -60,20 +61,21 @@ void demo(demo_settings const& how) {
   sara::host const backend{how.threads};
   auto [net, words] = load_checkpoint(how.base, backend.threads());
   auto data = load_sheets(how.data, {how.style});
+  auto const machine = make_engine(how.machine, backend, *net);
   data.tokenize(words);
   std::filesystem::create_directories(how.out);
   assessor const assess{backend.threads(), data, how.data / "classifier.safetensors", how.seed, how.drawing};
   auto const shown = showcase_of(data, how.seed);
 
   std::puts("Drawing with the base model");
-  auto const pictures_before = sample_with_progress(*net, shown, how.drawing);
-  auto const before = assess(*net);
+  auto const pictures_before = sample_with_progress(*machine, shown, how.drawing);
+  auto const before = assess(*machine);
 
-  std::printf("Learning %s from %zu pictures, %d threads\n", how.style.c_str(), data.train.size(),
-              backend.threads().size());
+  std::printf("Learning %s from %zu pictures, on %s\n", how.style.c_str(), data.train.size(),
+              machine->name().c_str());
   auto const begin = clock::now();
   auto const state = how.out / "state.safetensors";
-  auto const learned = fine_tune_with_progress(backend, *net, data, how.tuning, state);
+  auto const learned = fine_tune_with_progress(*machine, data, how.tuning, state);
   auto const seconds = seconds_since(begin);
   if (learned.steps < how.tuning.steps) {
     std::filesystem::remove(state);
@@ -82,8 +84,8 @@ void demo(demo_settings const& how) {
   }
 
   std::puts("Drawing again, from the same seeds");
-  auto const pictures_after = sample_with_progress(*net, shown, how.drawing);
-  auto const after = assess(*net);
+  auto const pictures_after = sample_with_progress(*machine, shown, how.drawing);
+  auto const after = assess(*machine);
 
   auto const share = 100 * static_cast<double>(learned.selected) / static_cast<double>(learned.tunable);
   auto const bytes = sara::save(learned.adapter, how.out / "adapter.safetensors");
@@ -98,9 +100,9 @@ void demo(demo_settings const& how) {
       format("\n%lld of %lld weights learned (%.1f %%); the adapter has %.2f MB\n",
              static_cast<long long>(learned.selected), static_cast<long long>(learned.tunable), share,
              static_cast<double>(bytes) * 1e-6) +
-      format("%lld steps in %.1f s, %.2f a second, %d threads; everything in %.0f s\n",
+      format("%lld steps in %.1f s, %.2f a second, on %s; everything in %.0f s\n",
              static_cast<long long>(learned.steps), seconds, static_cast<double>(learned.steps) / seconds,
-             backend.threads().size(), seconds_since(start)) +
+             machine->name().c_str(), seconds_since(start)) +
       format("sara held %.1f MB beside the model; the process had at most %.0f MB\n",
              static_cast<double>(learned.memory.total()) * 1e-6, static_cast<double>(peak_memory()) * 1e-6);
   std::printf("\n%s\n", table.c_str());

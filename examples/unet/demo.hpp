@@ -6,6 +6,7 @@
 #include <string>
 
 #include "diffusion.hpp"
+#include "engine.hpp"
 #include "finetune.hpp"
 
 namespace unet {
@@ -18,6 +19,7 @@ struct demo_settings {
   finetune_settings tuning;
   sampling drawing;
   std::uint64_t seed = 1;  ///< of the pictures that are drawn
+  device_choice machine;
   int threads = 0;
 };
 

@@ -12,6 +12,7 @@
 #include "commands.hpp"
 #include "demo.hpp"
 #include "diffusion.hpp"
+#include "engine.hpp"
 #include "finetune.hpp"
 #include "pretrain.hpp"
 
@@ -39,6 +40,13 @@ struct command {
 
 void add_threads(CLI::App& app, int& threads) {
   app.add_option("--threads", threads, "Threads, 0 for one per core; results do not depend on them");
+}
+
+void add_machine(CLI::App& app, unet::device_choice& choice, int& threads) {
+  app.add_option("--device", choice.device, "Who computes the network")->check(CLI::IsMember({"host", "cuda"}));
+  app.add_option("--precision", choice.precision, "What convolutions multiply, with --device cuda")
+      ->check(CLI::IsMember({"float32", "bfloat16"}));
+  add_threads(app, threads);
 }
 
 void add_data(CLI::App& app, std::filesystem::path& data) {
@@ -93,7 +101,7 @@ void add_demo(CLI::App& program) {
   demo.app->add_option("--style", demo->style, "Sheet to learn");
   add_tuning(*demo.app, demo->tuning);
   add_drawing(*demo.app, demo->seed, demo->drawing);
-  add_threads(*demo.app, demo->threads);
+  add_machine(*demo.app, demo->machine, demo->threads);
   demo.runs([](auto const& how) { unet::demo(how); });
 }
 
@@ -106,7 +114,7 @@ void add_finetune(CLI::App& program) {
   tune.app->add_option("--out", tune->out, "Folder for the adapter")->required();
   add_tuning(*tune.app, tune->tuning);
   tune.app->add_flag("--resume", tune->resume, "Go on where Ctrl-C stopped the same command");
-  add_threads(*tune.app, tune->threads);
+  add_machine(*tune.app, tune->machine, tune->threads);
   tune.runs([](auto const& how) { unet::run(how); });
 }
 
@@ -119,7 +127,7 @@ void add_sample(CLI::App& program) {
   sample.app->add_option("--count", sample->count, "Pictures a row")->check(CLI::PositiveNumber);
   add_drawing(*sample.app, sample->seed, sample->drawing);
   sample.app->add_option("--out", sample->out, "PNG to write")->required();
-  add_threads(*sample.app, sample->threads);
+  add_machine(*sample.app, sample->machine, sample->threads);
   sample.runs([](auto const& how) { unet::run(how); });
 }
 
@@ -129,7 +137,7 @@ void add_evaluate(CLI::App& program) {
   add_model(*evaluate.app, evaluate->model);
   evaluate.app->add_option("--style", evaluate->style, "Sheet to compare with")->required();
   add_drawing(*evaluate.app, evaluate->seed, evaluate->drawing);
-  add_threads(*evaluate.app, evaluate->threads);
+  add_machine(*evaluate.app, evaluate->machine, evaluate->threads);
   evaluate.runs([](auto const& how) { unet::run(how); });
 }
 

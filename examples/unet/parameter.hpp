@@ -24,27 +24,43 @@ struct initial {
   double radius = 0;
 };
 
-/// One learnable tensor, row-major: linear weights [out, in], convolution weights [out, in, height, width].
-/// It stays where it is in memory for the life of the model; its values may be changed by anybody between two passes.
-template <class Real>
-struct parameter {
-  parameter(std::string name_of, std::vector<std::int64_t> shape_of, initial begin_of)
-      : name{std::move(name_of)}, shape{std::move(shape_of)}, begin{begin_of} {
-    values.resize(static_cast<std::size_t>(
-        std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<std::int64_t>{})));
-  }
-  parameter(parameter const&) = delete;
-  parameter& operator=(parameter const&) = delete;
+/// What is known of a learnable tensor wherever its values are, row-major: linear weights [out, in], convolution weights
+/// [out, in, height, width].
+struct described_parameter {
+  described_parameter(std::string name_of, std::vector<std::int64_t> shape_of, initial begin_of = {})
+      : name{std::move(name_of)}, shape{std::move(shape_of)}, begin{begin_of} {}
+  described_parameter(described_parameter const&) = delete;
+  described_parameter& operator=(described_parameter const&) = delete;
 
-  void initialise(std::uint64_t seed) {
-    for (std::size_t i = 0; i < values.size(); ++i)
-      values[i] = static_cast<Real>(begin.center + begin.radius * (2 * random_uniform(seed, i) - 1));
+  [[nodiscard]] std::int64_t size() const {
+    return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<std::int64_t>{});
   }
 
   std::string name;
   std::vector<std::int64_t> shape;
   initial begin;
   std::size_t index = 0;  ///< place in the model's list of parameters
+
+ protected:
+  ~described_parameter() = default;
+};
+
+/// One learnable tensor on the host. It stays where it is in memory for the life of the model; its values may be changed
+/// by anybody between two passes.
+template <class Real>
+struct parameter : described_parameter {
+  parameter(std::string name_of, std::vector<std::int64_t> shape_of, initial begin_of)
+      : described_parameter{std::move(name_of), std::move(shape_of), begin_of} {
+    values.resize(static_cast<std::size_t>(size()));
+  }
+
+  [[nodiscard]] Real* data() { return values.data(); }
+
+  void initialise(std::uint64_t seed) {
+    for (std::size_t i = 0; i < values.size(); ++i)
+      values[i] = static_cast<Real>(begin.center + begin.radius * (2 * random_uniform(seed, i) - 1));
+  }
+
   std::vector<Real> values;
 };
 
@@ -84,7 +100,7 @@ concept gradient_sink = requires(Sink& sink, parameter<Real> const& p, matrix_vi
   sink.dense(p, gradient);
 };
 
-/// What a pass through a layer needs besides its input.
+/// What a pass through a layer on the host needs besides its input.
 template <class Real>
 struct context {
   sara::thread_pool& pool;

@@ -4,25 +4,24 @@
 #include <sara/select/names.hpp>
 #include <sara/tensor/traits.hpp>
 
-#include <string>
 #include <vector>
 
-#include "model.hpp"
+#include "network.hpp"
+#include "parameter.hpp"
 
 namespace unet {
 
-template <class Real>
-[[nodiscard]] sara::extents extents_of(parameter<Real> const& p) {
+[[nodiscard]] inline sara::extents extents_of(described_parameter const& p) {
   sara::extents shape;
   for (auto const extent : p.shape) shape.push_back(extent);
   return shape;
 }
 
 /// The parameters of a model as sara sees them: views with their names. The model must outlive them.
-template <class Real>
-[[nodiscard]] std::vector<sara::named_tensor> named_weights(model<Real> const& of) {
+template <class Layers>
+[[nodiscard]] std::vector<sara::named_tensor> named_weights(basic_model<Layers> const& of) {
   std::vector<sara::named_tensor> named;
-  for (auto* p : of.parameters()) named.push_back({p->name, sara::view(p->values.data(), extents_of(*p))});
+  for (auto* p : of.parameters()) named.push_back({p->name, sara::view(p->data(), extents_of(*p), Layers::where)});
   return named;
 }
 

@@ -32,14 +32,15 @@ class linear {
 
   /// @param x  [rows, in]
   /// @param y  [rows, out]
-  void forward(matrix_view<Real const> x, matrix_view<Real> y) const {
+  void forward(context<Real> const&, matrix_view<Real const> x, matrix_view<Real> y) const {
     auto result = as_eigen(y);
     result.noalias() = as_eigen(x) * weights().transpose();
     result.rowwise() += Eigen::Map<Eigen::RowVectorX<Real> const>{bias.values.data(), y.columns};
   }
 
   /// dX = dY W, added to dx if `accumulate`.
-  void backward_input(matrix_view<Real const> dy, matrix_view<Real> dx, bool accumulate = false) const {
+  void backward_input(context<Real> const&, matrix_view<Real const> dy, matrix_view<Real> dx,
+                      bool accumulate = false) const {
     auto result = as_eigen(dx);
     if (!accumulate) result.setZero();
     result.noalias() += as_eigen(dy) * weights();
@@ -47,7 +48,7 @@ class linear {
 
   /// @param x  the input of the forward pass
   template <gradient_sink<Real> Sink>
-  void backward_weight(matrix_view<Real const> dy, matrix_view<Real const> x, Sink& sink) {
+  void backward_weight(context<Real> const&, matrix_view<Real const> dy, matrix_view<Real const> x, Sink& sink) {
     if (sink.wants(weight)) sink.linear(weight, dy, x);
     if (!sink.wants(bias)) return;
     bias_gradient_.resize(bias.values.size());

@@ -1,24 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
-#include <vector>
 
+#include "../parameter.hpp"
 #include "attention.hpp"
-#include "convolution.hpp"
-#include "group_norm.hpp"
-#include "linear.hpp"
-#include "resize.hpp"
 
 namespace unet {
 
 /// y = skip(x) + conv2(silu(modulate(norm2(conv1(silu(norm1(x)))))))
 /// with scale and shift from the embedding; skip is a 1x1 convolution where the number of channels changes.
-template <class Real>
-class residual_block {
+/// @tparam Layers  what it is made of, and where it is computed: see network.hpp
+template <class Layers>
+class basic_residual_block {
+  using context = typename Layers::context;
+  using activation = typename Layers::activation;
+  using const_activation = typename Layers::const_activation;
+  using matrix = typename Layers::matrix;
+  using const_matrix = typename Layers::const_matrix;
+
  public:
-  residual_block(std::string const& name, std::int64_t in, std::int64_t out, std::int64_t embedding)
+  basic_residual_block(std::string const& name, std::int64_t in, std::int64_t out, std::int64_t embedding)
       : in_{in},
         out_{out},
         norm1_{name + ".norm1", in, true},
@@ -30,8 +34,8 @@ class residual_block {
   }
 
   /// @param embedding  [batch, width], activated; it and x must live until the backward pass
-  void forward(context<Real> const& run, strips<Real const> const& x, matrix_view<Real const> embedding,
-               strips<Real> const& y) {
+  void forward(context const& run, const_activation const& x, const_matrix embedding,
+               activation const& y) {
     x_ = x;
     embedded_ = embedding;
     active1_ = run.memory.take(in_, x.grid);
@@ -39,34 +43,32 @@ class residual_block {
     hidden_ = run.memory.take(out_, x.grid);
     conv1_.forward(run, active1_, hidden_);
     if (!run.training) active1_.reset();
-    modulation_.resize(static_cast<std::size_t>(x.grid.batch * 2 * out_));
-    embedding_.forward(embedding, {modulation_.data(), x.grid.batch, 2 * out_});
+    auto const modulation = modulation_.take(run, x.grid.batch, 2 * out_);
+    embedding_.forward(run, embedding, modulation);
     active2_ = run.memory.take(out_, x.grid);
-    norm2_.forward(run, hidden_, active2_, {modulation_.data(), x.grid.batch, 2 * out_});
+    norm2_.forward(run, hidden_, active2_, modulation);
     if (skip_)
       skip_->forward(run, x, y);
     else
-      copy_strips<Real>(run.pool, x, y);
+      copy_activation(run.pool, x, y);
     conv2_.forward(run, active2_, y, true);
     if (!run.training) release();
   }
 
   /// @param dx          overwritten; not dy
   /// @param dembedding  [batch, width], added to
-  template <gradient_sink<Real> Sink>
-  void backward(context<Real> const& run, strips<Real const> const& dy, strips<Real> const& dx,
-                matrix_view<Real> dembedding, Sink& sink) {
+  template <class Sink>
+  void backward(context const& run, const_activation const& dy, activation const& dx,
+                matrix dembedding, Sink& sink) {
     conv2_.backward_weight(run, dy, active2_, sink);
     active2_.reset();
     auto dhidden = run.memory.take(out_, dy.grid);
     conv2_.backward_input(run, dy, dhidden);
-    dmodulation_.resize(modulation_.size());
-    matrix_view<Real> const dmodulation{dmodulation_.data(), dy.grid.batch, 2 * out_};
-    norm2_.backward(run, dhidden, hidden_, dhidden, sink, false, {modulation_.data(), dy.grid.batch, 2 * out_},
-                    dmodulation);
+    auto const dmodulation = dmodulation_.take(run, dy.grid.batch, 2 * out_);
+    norm2_.backward(run, dhidden, hidden_, dhidden, sink, false, modulation_.view(), dmodulation);
     hidden_.reset();
-    embedding_.backward_weight(dmodulation, embedded_, sink);
-    embedding_.backward_input(dmodulation, dembedding, true);
+    embedding_.backward_weight(run, dmodulation, embedded_, sink);
+    embedding_.backward_input(run, dmodulation, dembedding, true);
     conv1_.backward_weight(run, dhidden, active1_, sink);
     active1_.reset();
     auto dactive = run.memory.take(in_, dy.grid);
@@ -75,7 +77,7 @@ class residual_block {
       skip_->backward_weight(run, dy, x_, sink);
       skip_->backward_input(run, dy, dx);
     } else {
-      copy_strips<Real>(run.pool, dy, dx);
+      copy_activation(run.pool, dy, dx);
     }
     norm1_.backward(run, dactive, x_, dx, sink, true);
     release();
@@ -100,32 +102,36 @@ class residual_block {
 
   std::int64_t in_;
   std::int64_t out_;
-  group_norm<Real> norm1_;
-  convolution<Real> conv1_;
-  linear<Real> embedding_;
-  group_norm<Real> norm2_;
-  convolution<Real> conv2_;
-  std::optional<convolution<Real>> skip_;
-  strips<Real const> x_;
-  matrix_view<Real const> embedded_;
-  std::vector<Real> modulation_;
-  std::vector<Real> dmodulation_;
-  strip_buffer<Real> active1_;
-  strip_buffer<Real> hidden_;
-  strip_buffer<Real> active2_;
+  typename Layers::group_norm norm1_;
+  typename Layers::convolution conv1_;
+  typename Layers::linear embedding_;
+  typename Layers::group_norm norm2_;
+  typename Layers::convolution conv2_;
+  std::optional<typename Layers::convolution> skip_;
+  const_activation x_;
+  const_matrix embedded_;
+  typename Layers::matrix_memory modulation_;
+  typename Layers::matrix_memory dmodulation_;
+  typename Layers::buffer active1_;
+  typename Layers::buffer hidden_;
+  typename Layers::buffer active2_;
 };
 
 /// What one level of the network does at its resolution: a residual block, then attention where the level has it.
-template <class Real>
-class stage {
+template <class Layers>
+class basic_stage {
+  using context = typename Layers::context;
+  using activation = typename Layers::activation;
+  using const_activation = typename Layers::const_activation;
+
  public:
-  stage(std::string const& name, std::int64_t in, std::int64_t out, std::int64_t embedding, bool attend)
+  basic_stage(std::string const& name, std::int64_t in, std::int64_t out, std::int64_t embedding, bool attend)
       : out_{out}, block_{name + ".block", in, out, embedding} {
     if (attend) attention_.emplace(name + ".attention", out);
   }
 
-  void forward(context<Real> const& run, strips<Real const> const& x, matrix_view<Real const> embedding,
-               strips<Real> const& y) {
+  void forward(context const& run, const_activation const& x, typename Layers::const_matrix embedding,
+               activation const& y) {
     if (!attention_) return block_.forward(run, x, embedding, y);
     between_ = run.memory.take(out_, x.grid);
     block_.forward(run, x, embedding, between_);
@@ -133,9 +139,9 @@ class stage {
     if (!run.training) between_.reset();
   }
 
-  template <gradient_sink<Real> Sink>
-  void backward(context<Real> const& run, strips<Real const> const& dy, strips<Real> const& dx,
-                matrix_view<Real> dembedding, Sink& sink) {
+  template <class Sink>
+  void backward(context const& run, const_activation const& dy, activation const& dx,
+                typename Layers::matrix dembedding, Sink& sink) {
     if (!attention_) return block_.backward(run, dy, dx, dembedding, sink);
     auto dbetween = run.memory.take(out_, dy.grid);
     attention_->backward(run, dy, dbetween, sink);
@@ -151,9 +157,9 @@ class stage {
 
  private:
   std::int64_t out_;
-  residual_block<Real> block_;
-  std::optional<attention<Real>> attention_;
-  strip_buffer<Real> between_;
+  basic_residual_block<Layers> block_;
+  std::optional<basic_attention<Layers>> attention_;
+  typename Layers::buffer between_;
 };
 
 }  // namespace unet

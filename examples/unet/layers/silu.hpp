@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <sara/host_device.hpp>
+
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -8,7 +10,7 @@
 namespace unet {
 
 /// e^x without branches, so that loops over it become vector code; within 2 units in the last place of float.
-[[nodiscard]] inline float exponential(float x) {
+[[nodiscard]] SARA_HOST_DEVICE inline float exponential(float x) {
   x = x < -87.0F ? -87.0F : x;
   x = x > 88.0F ? 88.0F : x;
   constexpr float to_integer = 12582912.0F;  // 1.5 · 2^23: adding it rounds to the nearest integer
@@ -23,17 +25,17 @@ namespace unet {
   p = p * r * r + r + 1.0F;
   return p * std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
 }
-[[nodiscard]] inline double exponential(double x) { return std::exp(x); }
+[[nodiscard]] SARA_HOST_DEVICE inline double exponential(double x) { return std::exp(x); }
 
 /// silu(x) = x · σ(x).
 template <class Real>
-[[nodiscard]] Real silu(Real x) {
+[[nodiscard]] SARA_HOST_DEVICE Real silu(Real x) {
   return x / (1 + exponential(-x));
 }
 
 /// silu'(x) = σ(x) · (1 + x · (1 - σ(x))).
 template <class Real>
-[[nodiscard]] Real silu_slope(Real x) {
+[[nodiscard]] SARA_HOST_DEVICE Real silu_slope(Real x) {
   Real const s = 1 / (1 + exponential(-x));
   return s * (1 + x * (1 - s));
 }

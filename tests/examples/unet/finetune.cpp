@@ -216,8 +216,8 @@ TEST_CASE("samples are the same bits for one thread and two") {
   std::array<unet::condition, 3> const asked{{{0, token}, {1, {}}, {unet::null_class, token}}};
   std::array<std::uint64_t, 3> const seeds{1, 2, 3};
   bench one{1}, two{2};
-  auto const drawn = unet::sample<float>(one.net, asked, seeds, {.steps = 3, .batch = 3});
-  CHECK(drawn == unet::sample<float>(two.net, asked, seeds, {.steps = 3, .batch = 2}));
+  auto const drawn = unet::sample(one.net, asked, seeds, {.steps = 3, .batch = 3});
+  CHECK(drawn == unet::sample(two.net, asked, seeds, {.steps = 3, .batch = 2}));
   CHECK(drawn.size() == 3 * unet::image_size);
 }
 
@@ -243,8 +243,8 @@ TEST_CASE("an adapter on the base draws what the fine-tuned model draws") {
   }
   std::array<unet::condition, 1> const asked{{{1, {}}}};
   std::array<std::uint64_t, 1> const seed{4};
-  auto const here = unet::sample<float>(*tuned.model, asked, seed, {.steps = 3}),
-             there = unet::sample<float>(*adapted.model, asked, seed, {.steps = 3});
+  auto const here = unet::sample(*tuned.model, asked, seed, {.steps = 3}),
+             there = unet::sample(*adapted.model, asked, seed, {.steps = 3});
   for (std::size_t i = 0; i < here.size(); ++i) REQUIRE(std::abs(here[i] - there[i]) < 1e-3F);
 
   // Half of one and half of the same is the whole; on another base it is refused.
