@@ -40,8 +40,7 @@ namespace {
 
 /// @param losses  losses(batch), of each picture
 template <class Losses>
-[[nodiscard]] double mean_loss(dataset const& data, std::span<std::size_t const> pictures, int times,
-                               Losses&& losses) {
+[[nodiscard]] double mean_loss(dataset const& data, std::span<std::size_t const> pictures, int times, Losses&& losses) {
   noisy_batch<float> batch;
   double sum = 0;
   auto const count = pictures.size() * static_cast<std::size_t>(times);

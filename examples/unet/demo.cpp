@@ -71,8 +71,7 @@ void demo(demo_settings const& how) {
   auto const pictures_before = sample_with_progress(*machine, shown, how.drawing);
   auto const before = assess(*machine);
 
-  std::printf("Learning %s from %zu pictures, on %s\n", how.style.c_str(), data.train.size(),
-              machine->name().c_str());
+  std::printf("Learning %s from %zu pictures, on %s\n", how.style.c_str(), data.train.size(), machine->name().c_str());
   auto const begin = clock::now();
   auto const state = how.out / "state.safetensors";
   auto const learned = fine_tune_with_progress(*machine, data, how.tuning, state);

@@ -118,7 +118,7 @@ class basic_velocity_loss {
   basic_model<Layers>& model_;
   typename Layers::buffer x_;
   typename Layers::buffer v_;
-  std::vector<real> noisy_;     // each of these: [batch, colours, side, side]
+  std::vector<real> noisy_;  // each of these: [batch, colours, side, side]
   std::vector<real> target_;
   std::vector<real> velocity_;
   std::vector<double> losses_;

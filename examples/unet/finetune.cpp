@@ -28,8 +28,7 @@ finetune_result fine_tune_with_progress(engine& net, dataset const& data, finetu
     progress->show(done.step, format("loss %.4f, rate %.1e", recent, done.rate));
   };
   return net.fine_tune(
-      data, how,
-      {.state = state, .resume = resume, .watch = watch, .stop = [&] { return interrupted.requested(); }});
+      data, how, {.state = state, .resume = resume, .watch = watch, .stop = [&] { return interrupted.requested(); }});
 }
 
 }  // namespace unet

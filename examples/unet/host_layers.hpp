@@ -103,18 +103,19 @@ struct host_layers {
     });
   }
 
-  /// What sara reads as an NCHW tensor: the strips themselves.
-  class nchw {
-   public:
-    nchw(context const&, const_activation const& x) : x_{x} {}
-    [[nodiscard]] sara::const_tensor_view view() const {
-      auto const& at = x_.grid;
-      return {x_.first, {at.batch, x_.channels, at.height, at.width}, {at.image_pitch(), x_.pitch, at.pitch(), 1}};
-    }
-
-   private:
-    const_activation x_;
-  };
+  /// Strips as the NCHW tensor that they are.
+  static sara::const_tensor_view as_tensor(const_activation const& x) {
+    auto const& at = x.grid;
+    return {x.first, {at.batch, x.channels, at.height, at.width}, {at.image_pitch(), x.pitch, at.pitch(), 1}};
+  }
+  /// Hands the factors of a convolution weight's gradient to a sara::tensor_handle.
+  template <class Handle>
+  static void accumulate(Handle& handle, const_activation const& dy, const_activation const& x,
+                         convolution_geometry const& geometry) {
+    handle.accumulate(
+        as_tensor(dy), as_tensor(x),
+        {.stride = {geometry.stride, geometry.stride}, .padding = {geometry.padding(), geometry.padding()}});
+  }
 
   /// The dense gradient of a weight, overwritten.
   static void weight_gradient(context const&, const_matrix const& dy, const_matrix const& x, matrix const& gradient) {

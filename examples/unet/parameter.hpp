@@ -24,8 +24,8 @@ struct initial {
   double radius = 0;
 };
 
-/// What is known of a learnable tensor wherever its values are, row-major: linear weights [out, in], convolution weights
-/// [out, in, height, width].
+/// What is known of a learnable tensor wherever its values are, row-major: linear weights [out, in], convolution
+/// weights [out, in, height, width].
 struct described_parameter {
   described_parameter(std::string name_of, std::vector<std::int64_t> shape_of, initial begin_of = {})
       : name{std::move(name_of)}, shape{std::move(shape_of)}, begin{begin_of} {}
@@ -45,8 +45,8 @@ struct described_parameter {
   ~described_parameter() = default;
 };
 
-/// One learnable tensor on the host. It stays where it is in memory for the life of the model; its values may be changed
-/// by anybody between two passes.
+/// One learnable tensor on the host. It stays where it is in memory for the life of the model; its values may be
+/// changed by anybody between two passes.
 template <class Real>
 struct parameter : described_parameter {
   parameter(std::string name_of, std::vector<std::int64_t> shape_of, initial begin_of)

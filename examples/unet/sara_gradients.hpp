@@ -48,10 +48,7 @@ class sara_gradients {
       Layers::weight_gradient(run_, dy, x, geometry, gradient);
       handles_[p.index].accumulate(as_tensor(gradient.data, p));
     } else {
-      typename Layers::nchw const outputs{run_, dy}, inputs{run_, x};
-      handles_[p.index].accumulate(
-          outputs.view(), inputs.view(),
-          {.stride = {geometry.stride, geometry.stride}, .padding = {geometry.padding(), geometry.padding()}});
+      Layers::accumulate(handles_[p.index], dy, x, geometry);
     }
   }
   void dense(described const& p, std::span<real const> gradient) {

@@ -84,8 +84,8 @@ struct optional_nuclear_norm : sara::nuclear_norm {
 }
 
 template <class Tuner, class Layers>
-[[nodiscard]] finetune_result train(Tuner& tuner, basic_model<Layers>& net, dataset const& data, finetune_settings const& how,
-                                    finetune_control const& control) {
+[[nodiscard]] finetune_result train(Tuner& tuner, basic_model<Layers>& net, dataset const& data,
+                                    finetune_settings const& how, finetune_control const& control) {
   if (control.resume) tuner.load_state(control.state);
   differentiation<Layers, Tuner> differentiate{net, tuner, how.full()};
   batch_stream stream{

@@ -73,9 +73,7 @@ class attention_heads {
     return result;
   }
 
-  [[nodiscard]] Real factor() const {
-    return 1 / std::sqrt(static_cast<Real>(size()));
-  }
+  [[nodiscard]] Real factor() const { return 1 / std::sqrt(static_cast<Real>(size())); }
 
   /// P [query pixels, key pixels], rows summing to one.
   [[nodiscard]] matrix softmax(matrix const& q, matrix const& k) const {

@@ -34,8 +34,7 @@ class basic_residual_block {
   }
 
   /// @param embedding  [batch, width], activated; it and x must live until the backward pass
-  void forward(context const& run, const_activation const& x, const_matrix embedding,
-               activation const& y) {
+  void forward(context const& run, const_activation const& x, const_matrix embedding, activation const& y) {
     x_ = x;
     embedded_ = embedding;
     active1_ = run.memory.take(in_, x.grid);
@@ -58,8 +57,7 @@ class basic_residual_block {
   /// @param dx          overwritten; not dy
   /// @param dembedding  [batch, width], added to
   template <class Sink>
-  void backward(context const& run, const_activation const& dy, activation const& dx,
-                matrix dembedding, Sink& sink) {
+  void backward(context const& run, const_activation const& dy, activation const& dx, matrix dembedding, Sink& sink) {
     conv2_.backward_weight(run, dy, active2_, sink);
     active2_.reset();
     auto dhidden = run.memory.take(out_, dy.grid);

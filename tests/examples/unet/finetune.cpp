@@ -23,6 +23,7 @@
 #include "model.hpp"
 #include "picture.hpp"
 #include "sara_gradients.hpp"
+#include "tests/examples/unet/toy.hpp"
 #include "tests/support/scratch.hpp"
 #include "weights.hpp"
 
@@ -30,41 +31,7 @@ namespace {
 
 using unet::model;
 
-/// Every parameter away from zero, so that no gradient is zero for want of a signal.
-template <class Real>
-void randomise(model<Real>& net) {
-  for (auto* p : net.parameters()) {
-    if (p->begin.radius == 0) p->begin.radius = 0.2;
-    p->initialise(1000 + p->index);
-  }
-}
-
-/// The smallest network that has every kind of layer.
-unet::model_shape tiny(int words) {
-  return {.channels = {8, 8, 16}, .embedding = 16, .classes = unet::class_count + 1, .words = words};
-}
-
-/// Ten pictures: squares of five sizes in two colours, two of them held out.
-unet::dataset toy_data(unet::vocabulary const& words) {
-  unet::dataset data;
-  data.styles = {"toy"};
-  for (int i = 0; i < 10; ++i) {
-    auto picture = unet::blank_bitmap(unet::image_side, unet::image_side);
-    int const half = 3 + i / 2 * 2;
-    for (int y = 16 - half; y < 16 + half; ++y)
-      for (int x = 16 - half; x < 16 + half; ++x) picture.at(x, y)[i % 2] = 0;
-    auto const name = std::string{i % 2 == 0 ? "cyan" : "magenta"} + " square";
-    data.add(picture, 0, 0, i % 2, 0, name, name, i >= 8);
-  }
-  data.tokenize(words);
-  return data;
-}
-
-unet::vocabulary toy_words() { return unet::vocabulary{{"square", "cyan", "magenta"}}; }
-
-unet::finetune_settings quick() {
-  return {.fraction = 0.3, .rate = 5e-3, .steps = 12, .warm_up = 2, .batch = 4, .seed = 3};
-}
+using namespace unet::test;
 
 /// A base model, the pictures, and what fine-tuning needs.
 struct bench {
