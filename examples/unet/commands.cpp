@@ -45,7 +45,9 @@ namespace {
           {"drop-label", t.drop_label},
           {"drop-caption", t.drop_caption},
           {"images-limit", t.images_limit},
-          {"seed", t.seed}};
+          {"seed", t.seed},
+          {"device", how.machine.device},
+          {"precision", how.machine.precision}};
 }
 
 /// @throws  std::runtime_error unless `file` records the same settings

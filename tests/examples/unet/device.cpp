@@ -11,6 +11,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -88,6 +89,8 @@ std::vector<double> noise(std::uint64_t seed, std::int64_t n) {
 /// One set of layers, its memory, and what a test does with activations.
 template <class Layers>
 struct side {
+  using layers = Layers;
+
   explicit side(typename Layers::machine& on) : machine{on}, memory(Layers::make_memory(on)) {}
 
   [[nodiscard]] typename Layers::context run() { return {machine, memory, true}; }
@@ -105,6 +108,12 @@ struct side {
 
   typename Layers::machine& machine;
   typename Layers::memory memory;
+};
+
+/// What a layer computed: activations, and gradients by the name of their parameter.
+struct results {
+  std::vector<std::vector<double>> values = {};
+  std::map<std::string, std::vector<double>> gradients = {};
 };
 
 /// The host's layers, and the same layers of a device.
@@ -135,32 +144,29 @@ struct pair {
   /// What `f` computes with the layers of each side, compared.
   template <class F>
   void agree(F&& f, double bound = 1e-12) {
-    auto const [expected, expected_gradients] = f(host);
-    auto const [got, got_gradients] = f(device);
-    REQUIRE(expected.size() == got.size());
-    for (std::size_t i = 0; i < expected.size(); ++i) {
+    auto const expected = f(host), got = f(device);
+    REQUIRE(expected.values.size() == got.values.size());
+    for (std::size_t i = 0; i < expected.values.size(); ++i) {
       CAPTURE(i);
-      CHECK(difference(got[i], expected[i]) < bound);
+      CHECK(difference(got.values[i], expected.values[i]) < bound);
     }
-    REQUIRE(expected_gradients.size() == got_gradients.size());
-    for (auto const& [name, gradient] : expected_gradients) {
+    REQUIRE(expected.gradients.size() == got.gradients.size());
+    for (auto const& entry : expected.gradients) {
+      auto const& name = entry.first;  // a structured binding could not be captured
       CAPTURE(name);
-      REQUIRE(got_gradients.count(name) == 1);
-      CHECK(difference(got_gradients.at(name), gradient) < bound);
+      REQUIRE(got.gradients.count(name) == 1);
+      CHECK(difference(got.gradients.at(name), entry.second) < bound);
     }
   }
 };
 
-using results = std::pair<std::vector<std::vector<double>>, std::map<std::string, std::vector<double>>>;
-
-template <class Layers>
-struct layers_behind;
-template <class Layers>
-struct layers_behind<side<Layers>> {
-  using type = Layers;
-};
-template <class Side>
-using layers_behind_t = typename layers_behind<std::remove_cvref_t<Side>>::type;
+template <class Layers, class HostLayer, class DeviceLayer>
+auto& layer_for(HostLayer& on_host, DeviceLayer& on_device) {
+  if constexpr (std::is_same_v<Layers, host_layers<double>>)
+    return on_host;
+  else
+    return on_device;
+}
 
 TEST_CASE("a device's convolution is the host's") {
   for (auto const geometry : {convolution_geometry{3, 1}, convolution_geometry{1, 1}, convolution_geometry{3, 2}}) {
@@ -176,30 +182,24 @@ TEST_CASE("a device's convolution is the host's") {
       p.machine.machine = plain<double>{false, room};
       p.randomise(on_host, on_device);
       p.agree([&](auto& on) -> results {
-        using Layers = layers_behind_t<decltype(on)>;
-        auto& layer = [&]() -> auto& {
-          if constexpr (std::is_same_v<Layers, host_layers<double>>)
-            return on_host;
-          else
-            return on_device;
-        }
-        ();
+        using Layers = typename std::remove_cvref_t<decltype(on)>::layers;
+        auto& layer = layer_for<Layers>(on_host, on_device);
         // Inputs and outputs are some channels of larger buffers.
         auto const all_x = on.filled(1, 9, in), all_dy = on.filled(2, 13, out), all_y = on.filled(3, 12, out),
                    dx = on.filled(4, 7, in);
         auto const x = all_x.view().slice(2, 7), dy = all_dy.view().slice(1, 11), y = all_y.view().slice(1, 11);
         results found;
         layer.forward(on.run(), x, y);
-        found.first.push_back(on.read(all_y));
+        found.values.push_back(on.read(all_y));
         layer.forward(on.run(), x, y, true);
-        found.first.push_back(on.read(all_y));
+        found.values.push_back(on.read(all_y));
         layer.backward_input(on.run(), dy, dx);
-        found.first.push_back(on.read(dx));
+        found.values.push_back(on.read(dx));
         layer.backward_input(on.run(), dy, dx, true);
-        found.first.push_back(on.read(dx));
+        found.values.push_back(on.read(dx));
         recording_sink<Layers> sink{on.run()};
         layer.backward_weight(on.run(), dy, x, sink);
-        found.second = sink.gradients;
+        found.gradients = sink.gradients;
         return found;
       });
     }
@@ -219,14 +219,8 @@ TEST_CASE("a device's group normalisation is the host's") {
         device_group_norm<plain<double>> on_device{"norm", 16, activate};
         p.randomise(on_host, on_device);
         p.agree([&](auto& on) -> results {
-          using Layers = layers_behind_t<decltype(on)>;
-          auto& layer = [&]() -> auto& {
-            if constexpr (std::is_same_v<Layers, host_layers<double>>)
-              return on_host;
-            else
-              return on_device;
-          }
-          ();
+          using Layers = typename std::remove_cvref_t<decltype(on)>::layers;
+          auto& layer = layer_for<Layers>(on_host, on_device);
           auto values = noise(5, 3 * 32);
           std::vector<double> dvalues(values.size(), 0.5);
           matrix_view<double> const modulation{modulated ? values.data() : nullptr, 3, 32};
@@ -235,12 +229,12 @@ TEST_CASE("a device's group normalisation is the host's") {
           auto const& dx = accumulate ? other : dy;
           results found;
           layer.forward(on.run(), x, y, modulation);
-          found.first.push_back(on.read(y));
+          found.values.push_back(on.read(y));
           recording_sink<Layers> sink{on.run()};
           layer.backward(on.run(), dy, x, dx, sink, accumulate, modulation, {dvalues.data(), 3, 32});
-          found.first.push_back(on.read(dx));
-          found.first.push_back(dvalues);
-          found.second = sink.gradients;
+          found.values.push_back(on.read(dx));
+          found.values.push_back(dvalues);
+          found.gradients = sink.gradients;
           return found;
         });
       }
@@ -253,23 +247,17 @@ TEST_CASE("a device's attention is the host's") {
   basic_attention<layers_of<double>> on_device{"attention", 24};
   p.randomise(on_host, on_device);
   p.agree([&](auto& on) -> results {
-    using Layers = layers_behind_t<decltype(on)>;
-    auto& layer = [&]() -> auto& {
-      if constexpr (std::is_same_v<Layers, host_layers<double>>)
-        return on_host;
-      else
-        return on_device;
-    }
-    ();
+    using Layers = typename std::remove_cvref_t<decltype(on)>::layers;
+    auto& layer = layer_for<Layers>(on_host, on_device);
     auto const x = on.filled(1, 24, where), y = on.filled(2, 24, where), dy = on.filled(3, 24, where),
                dx = on.filled(4, 24, where);
     results found;
     layer.forward(on.run(), x, y);
-    found.first.push_back(on.read(y));
+    found.values.push_back(on.read(y));
     recording_sink<Layers> sink{on.run()};
     layer.backward(on.run(), dy, dx, sink);
-    found.first.push_back(on.read(dx));
-    found.second = sink.gradients;
+    found.values.push_back(on.read(dx));
+    found.gradients = sink.gradients;
     return found;
   });
 }
@@ -278,16 +266,16 @@ TEST_CASE("a device enlarges and copies as the host does") {
   pair p;
   p.agree(
       [&](auto& on) -> results {
-        using Layers = layers_behind_t<decltype(on)>;
+        using Layers = typename std::remove_cvref_t<decltype(on)>::layers;
         auto const x = on.filled(1, 3, {2, 3, 5}), dx = on.filled(2, 3, {2, 3, 5}), y = on.filled(3, 3, {2, 6, 10}),
                    all = on.filled(4, 7, {2, 3, 5});
         results found;
         Layers::enlarge(on.run(), x, y);
-        found.first.push_back(on.read(y));
+        found.values.push_back(on.read(y));
         Layers::enlarge_backward(on.run(), y, dx);
-        found.first.push_back(on.read(dx));
+        found.values.push_back(on.read(dx));
         Layers::copy(on.run(), dx, all.view().slice(3, 3));
-        found.first.push_back(on.read(all));
+        found.values.push_back(on.read(all));
         return found;
       },
       1e-300);
