@@ -2,7 +2,7 @@
 #pragma once
 
 #include <sara/adapter/adapter.hpp>
-#include <sara/tune/report.hpp>
+#include <sara/tune/segment.hpp>
 
 #include <cstdint>
 #include <filesystem>

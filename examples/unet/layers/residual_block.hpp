@@ -49,7 +49,7 @@ class basic_residual_block {
     if (skip_)
       skip_->forward(run, x, y);
     else
-      copy_activation(run.pool, x, y);
+      Layers::copy(run, x, y);
     conv2_.forward(run, active2_, y, true);
     if (!run.training) release();
   }
@@ -75,7 +75,7 @@ class basic_residual_block {
       skip_->backward_weight(run, dy, x_, sink);
       skip_->backward_input(run, dy, dx);
     } else {
-      copy_activation(run.pool, dy, dx);
+      Layers::copy(run, dy, dx);
     }
     norm1_.backward(run, dactive, x_, dx, sink, true);
     release();
