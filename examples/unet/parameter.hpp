@@ -71,7 +71,9 @@ struct matrix_view {
   std::int64_t rows = 0;
   std::int64_t columns = 0;
 
-  operator matrix_view<Real const>() const { return {data, rows, columns}; }
+  template <class Reader>
+  requires std::same_as<Reader, Real const>
+  operator matrix_view<Reader>() const { return {data, rows, columns}; }
 };
 
 /// Which convolution: square kernel, zero padding of (kernel - 1) / 2.

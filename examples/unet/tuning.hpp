@@ -104,6 +104,30 @@ template <class Tuner, class Layers>
   return result;
 }
 
+/// `tune` with one selector.
+template <class Selector, sara::TensorBackend Backend, class Layers>
+[[nodiscard]] finetune_result tune_selected(Selector const& select, Backend const& backend, basic_model<Layers>& net,
+                                            dataset data, finetune_settings const& how,
+                                            finetune_control const& control) {
+  if (data.train.empty()) throw std::invalid_argument{"fine-tuning: expected pictures to learn from, got none"};
+  if (how.batch == 0) throw std::invalid_argument{"fine-tuning: expected at least one picture a step, got none"};
+  if (how.images_limit > 0 && how.images_limit < data.train.size()) {
+    auto const order = random_permutation(random_bits(how.seed, 6), data.train.size());
+    auto const all = std::exchange(data.train, {});
+    for (std::size_t i = 0; i < how.images_limit; ++i) data.train.push_back(all[order[i]]);
+  }
+  sara::fine_tuner tuner{
+      backend,
+      named_weights(net),
+      tunable_weights(),
+      select,
+      low_rank_loss_of(how),
+      reselection_of(how),
+      sara::adamw{.beta2 = 0.99, .weight_decay = 0},
+      sara::linear_rate{.rate = how.highest_rate(), .steps = how.steps, .warmup = how.warm_up, .floor = 0.1}};
+  return train(tuner, net, data, how, control);
+}
+
 }  // namespace detail
 
 /// Teaches the model the pictures to train on in `data`, in place. Same settings, same bits, for any number of threads
@@ -114,29 +138,10 @@ template <class Tuner, class Layers>
 /// @throws  std::invalid_argument, sara::value_error for settings outside their range
 /// @throws  sara::error if a state to resume from does not fit
 template <sara::TensorBackend Backend, class Layers>
-[[nodiscard]] finetune_result tune(Backend const& backend, basic_model<Layers>& net, dataset data,
+[[nodiscard]] finetune_result tune(Backend const& backend, basic_model<Layers>& net, dataset const& data,
                                    finetune_settings const& how, finetune_control const& control) {
-  if (data.train.empty()) throw std::invalid_argument{"fine-tuning: expected pictures to learn from, got none"};
-  if (how.batch == 0) throw std::invalid_argument{"fine-tuning: expected at least one picture a step, got none"};
-  if (how.images_limit > 0 && how.images_limit < data.train.size()) {
-    auto const order = random_permutation(random_bits(how.seed, 6), data.train.size());
-    auto const all = std::exchange(data.train, {});
-    for (std::size_t i = 0; i < how.images_limit; ++i) data.train.push_back(all[order[i]]);
-  }
-  return std::visit(
-      [&](auto const& select) {
-        sara::fine_tuner tuner{
-            backend,
-            named_weights(net),
-            tunable_weights(),
-            select,
-            detail::low_rank_loss_of(how),
-            detail::reselection_of(how),
-            sara::adamw{.beta2 = 0.99, .weight_decay = 0},
-            sara::linear_rate{.rate = how.highest_rate(), .steps = how.steps, .warmup = how.warm_up, .floor = 0.1}};
-        return detail::train(tuner, net, data, how, control);
-      },
-      detail::selector_of(how));
+  return std::visit([&](auto const& select) { return detail::tune_selected(select, backend, net, data, how, control); },
+                    detail::selector_of(how));
 }
 
 }  // namespace unet

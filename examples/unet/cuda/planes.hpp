@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <type_traits>
 #include <utility>
 
 #include "../parameter.hpp"
@@ -27,7 +28,9 @@ struct planes {
   [[nodiscard]] planes slice(std::int64_t from, std::int64_t count) const {
     return {first + from * pitch(), count, grid};
   }
-  operator planes<Real const>() const requires(!std::is_const_v<Real>) { return {first, channels, grid}; }
+  template <class Reader>
+  requires std::same_as<Reader, Real const>
+  operator planes<Reader>() const { return {first, channels, grid}; }
 };
 
 /// Device memory that is handed out again once returned: from the second step on, nothing is allocated. All work on it

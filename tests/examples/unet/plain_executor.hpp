@@ -4,6 +4,7 @@
 #include <sara/tensor/dtype.hpp>
 #include <sara/tensor/view.hpp>
 
+#include <Eigen/Core>
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -19,7 +20,8 @@
 
 namespace unet::test {
 
-/// The executor of device layers as plain loops on the host: the bodies that a CUDA device runs, without one.
+/// The executor of device layers as plain loops and Eigen's products on the host: the bodies that a CUDA device runs,
+/// without one.
 ///
 /// It takes the liberties that its contract leaves: loops run backwards, sums are in two halves, memory begins as NaN
 /// (also what a beta of zero overwrites), and there is room for few columns, so that convolutions work in parts.
@@ -81,23 +83,32 @@ class plain_executor {
 
   template <class Operand>
   void multiply(matrix_product<Real, Operand> const& p) const {
-    auto const at = [](factor<Operand> const& f, std::int64_t i, std::int64_t row, std::int64_t column) {
-      return static_cast<Real>(f.data[i * f.step + (f.transposed ? column * f.pitch + row : row * f.pitch + column)]);
-    };
-    for (std::int64_t i = 0; i < p.count; ++i)
+    for (std::int64_t i = 0; i < p.count; ++i) {
+      matrix const a = load(p.a, i, p.rows, p.depth), b = load(p.b, i, p.depth, p.columns), product = a * b;
       for (std::int64_t row = 0; row < p.rows; ++row)
         for (std::int64_t column = 0; column < p.columns; ++column) {
-          Real sum{0};
-          for (std::int64_t k = 0; k < p.depth; ++k) sum += at(p.a, i, row, k) * at(p.b, i, k, column);
           auto& c = p.c[i * p.step + row * p.pitch + column];
-          c = p.beta == 0 ? p.alpha * sum : p.alpha * sum + p.beta * c;
+          c = p.beta == 0 ? p.alpha * product(row, column) : p.alpha * product(row, column) + p.beta * c;
         }
+    }
   }
 
   [[nodiscard]] bool narrow() const { return narrow_; }
   [[nodiscard]] std::int64_t column_room() const { return column_room_; }
 
  private:
+  using matrix = Eigen::Matrix<Real, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+  template <class Operand>
+  [[nodiscard]] static matrix load(factor<Operand> const& f, std::int64_t i, std::int64_t rows, std::int64_t columns) {
+    matrix out(rows, columns);
+    for (std::int64_t row = 0; row < rows; ++row)
+      for (std::int64_t column = 0; column < columns; ++column)
+        out(row, column) =
+            static_cast<Real>(f.data[i * f.step + (f.transposed ? column * f.pitch + row : row * f.pitch + column)]);
+    return out;
+  }
+
   static void require_size(std::int64_t columns) {
     if (columns > std::numeric_limits<std::int32_t>::max())
       throw std::length_error{"plain_executor: expected a row of at most 2^31 - 1 numbers"};

@@ -1,84 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
-#include <sara/backend/host.hpp>
+#include <sara/backend/thread_pool.hpp>
 
-#include <algorithm>
-#include <array>
-#include <cmath>
 #include <cstdint>
-#include <limits>
 #include <map>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
-#include "assess.hpp"
-#include "cuda/device_layers.hpp"
-#include "cuda/device_model.hpp"
-#include "dense_gradients.hpp"
 #include "diffusion.hpp"
-#include "finetune.hpp"
 #include "model.hpp"
-#include "tests/examples/unet/plain_executor.hpp"
-#include "tests/examples/unet/toy.hpp"
-#include "tuning.hpp"
-
-// The layers of a CUDA device on the host: the same bodies, products and wiring, by an executor of plain loops. The
-// host's own layers are the oracle, in double to tell a mistake from rounding.
+#include "tests/examples/unet/device_support.hpp"
 
 namespace {
 
 using namespace unet;
-
-template <class Real>
-using plain = unet::test::plain_executor<Real>;
-template <class Real>
-using layers_of = device_layers<plain<Real>>;
-
-/// Keeps every gradient under its parameter's name, each as the dense one.
-template <class Layers>
-struct recording_sink {
-  using real = typename Layers::real;
-  using described = typename Layers::parameter;
-
-  typename Layers::context run;
-  std::map<std::string, std::vector<real>> gradients = {};
-
-  [[nodiscard]] bool wants(described const&) const { return true; }
-  void linear(described const& p, typename Layers::const_matrix dy, typename Layers::const_matrix x) {
-    Layers::weight_gradient(run, dy, x, room(p, dy.columns));
-  }
-  void convolution(described const& p, typename Layers::const_activation dy, typename Layers::const_activation x,
-                   convolution_geometry const& geometry) {
-    Layers::weight_gradient(run, dy, x, geometry, room(p, dy.channels));
-  }
-  void dense(described const& p, std::span<real const> gradient) {
-    gradients[p.name].assign(gradient.begin(), gradient.end());
-  }
-
- private:
-  matrix_view<real> room(described const& p, std::int64_t rows) {
-    auto& g = gradients[p.name];
-    g.resize(static_cast<std::size_t>(p.size()));
-    return {g.data(), rows, p.size() / rows};
-  }
-};
-
-/// ‖a - b‖ / ‖b‖, infinite where one has no numbers.
-template <class Real>
-double difference(std::vector<Real> const& a, std::vector<Real> const& b) {
-  if (a.size() != b.size()) return std::numeric_limits<double>::infinity();
-  double error = 0, size = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    auto const d = static_cast<double>(a[i]) - static_cast<double>(b[i]);
-    error += d * d;
-    size += static_cast<double>(b[i]) * static_cast<double>(b[i]);
-  }
-  return size > 0 ? std::sqrt(error / size) : std::numeric_limits<double>::infinity();
-}
+using namespace unet::test;
+using plain = plain_executor<double>;
 
 std::vector<double> noise(std::uint64_t seed, std::int64_t n) {
   std::vector<double> values(static_cast<std::size_t>(n));
@@ -119,9 +60,9 @@ struct results {
 /// The host's layers, and the same layers of a device.
 struct pair {
   sara::thread_pool pool{2};
-  device_machine<plain<double>> machine{plain<double>{}, pool};
+  device_machine<plain> machine{plain{}, pool};
   side<host_layers<double>> host{pool};
-  side<layers_of<double>> device{machine};
+  side<plain_layers<double>> device{machine};
   std::vector<std::vector<double>> weights = {};  // of the device's layer
 
   /// Gives both layers the same random weights.
@@ -175,11 +116,11 @@ TEST_CASE("a device's convolution is the host's") {
     grid const in{5, 6, 4};
     grid const out = geometry.stride == 2 ? in.halved() : in;
     convolution<double> on_host{"conv", 7, 11, geometry};
-    device_convolution<plain<double>> on_device{"conv", 7, 11, geometry};
+    device_convolution<plain> on_device{"conv", 7, 11, geometry};
     for (std::int64_t const room : {std::int64_t{1}, std::int64_t{2 * 63 * 24}, std::int64_t{1} << 30}) {
       CAPTURE(room);  // for the columns of one image, of two, and of all
       pair p;
-      p.machine.machine = plain<double>{false, room};
+      p.machine.machine = plain{false, room};
       p.randomise(on_host, on_device);
       p.agree([&](auto& on) -> results {
         using Layers = typename std::remove_cvref_t<decltype(on)>::layers;
@@ -216,7 +157,7 @@ TEST_CASE("a device's group normalisation is the host's") {
         CAPTURE(accumulate);
         pair p;
         group_norm<double> on_host{"norm", 16, activate};
-        device_group_norm<plain<double>> on_device{"norm", 16, activate};
+        device_group_norm<plain> on_device{"norm", 16, activate};
         p.randomise(on_host, on_device);
         p.agree([&](auto& on) -> results {
           using Layers = typename std::remove_cvref_t<decltype(on)>::layers;
@@ -244,7 +185,7 @@ TEST_CASE("a device's attention is the host's") {
   grid const where{3, 4, 2};
   pair p;
   attention<double> on_host{"attention", 24};
-  basic_attention<layers_of<double>> on_device{"attention", 24};
+  basic_attention<plain_layers<double>> on_device{"attention", 24};
   p.randomise(on_host, on_device);
   p.agree([&](auto& on) -> results {
     using Layers = typename std::remove_cvref_t<decltype(on)>::layers;
@@ -281,55 +222,14 @@ TEST_CASE("a device enlarges and copies as the host does") {
       1e-300);
 }
 
-/// A network on the host, away from zero in every parameter, and the same one on a device.
-template <class Real>
-struct twins {
-  explicit twins(model_shape const& shape, bool narrow = false)
-      : host{backend.threads(), shape}, on_device{plain<Real>{narrow}, backend.threads(), shape} {
-    test::randomise(host);
-    on_device.write([this](std::size_t i) { return std::span{host.parameters()[i]->values}; });
-  }
-  [[nodiscard]] basic_model<layers_of<Real>>& device() { return on_device.network(); }
-  [[nodiscard]] std::vector<std::vector<Real>> device_weights() const {
-    std::vector<std::vector<Real>> all;
-    for (auto const* p : host.parameters()) all.emplace_back(p->values.size());
-    on_device.read([&](std::size_t i) { return std::span{all[i]}; });
-    return all;
-  }
-
-  sara::host backend{2};
-  model<Real> host;
-  device_model<plain<Real>> on_device;
-};
-
-/// Three pictures of 8x8 with labels and captions.
-template <class Real>
-struct small_batch {
-  static constexpr int first[] = {3, 5, 6}, second[] = {1};
-
-  small_batch() : pixels(std::size_t{3} * 3 * 8 * 8) {
-    random_normal<float>(9, pixels);
-    std::array<condition, 3> const asked{{{1, first}, {3, {}}, {0, second}}};
-    for (std::size_t i = 0; i < 3; ++i) {
-      batch.images.push_back(std::span<float const>{pixels}.subspan(i * 192, 192));
-      batch.conditions.push_back(asked[i]);
-      batch.times.push_back(static_cast<Real>(0.2 + 0.3 * static_cast<double>(i)));
-      batch.noise.push_back(i);
-    }
-  }
-
-  std::vector<float> pixels;
-  noisy_batch<Real> batch;
-};
-
 TEST_CASE_TEMPLATE("the whole network of a device has the host's losses and gradients", Real, float, double) {
   twins<Real> t{{.channels = {16, 24, 32}, .embedding = 12, .classes = 4, .words = 7, .attention_from = 1}};
   small_batch<Real> const small;
   double const bound = std::is_same_v<Real, double> ? 1e-11 : 2e-4;
   recording_sink<host_layers<Real>> on_host{t.host.run()};
-  recording_sink<layers_of<Real>> on_device{t.device().run()};
+  recording_sink<plain_layers<Real>> on_device{t.device().run()};
   velocity_loss<Real> host_loss{t.host};
-  basic_velocity_loss<layers_of<Real>> device_loss{t.device()};
+  basic_velocity_loss<plain_layers<Real>> device_loss{t.device()};
   for (int pass = 0; pass < 2; ++pass) {  // the second in memory that has been used
     auto const expected = host_loss.differentiate(small.batch, 8, on_host);
     auto const got = device_loss.differentiate(small.batch, 8, on_device);
@@ -346,110 +246,8 @@ TEST_CASE_TEMPLATE("the whole network of a device has the host's losses and grad
   CHECK(again[0] == doctest::Approx(host_loss.evaluate(small.batch, 8)[0]).epsilon(bound));
 }
 
-TEST_CASE("a device's compact gradients are its dense ones, gathered") {
-  twins<double> t{{.channels = {8, 16, 24}, .embedding = 16, .classes = 4, .words = 7}};
-  sara::fine_tuner tuner{t.backend, named_weights(t.device()),
-                         sara::random{.fraction = 0.3, .over = sara::scope::tensor, .seed = 5},
-                         sara::constant_rate{.rate = 1e-3}, sara::compute_in<double>{}};
-  sara_gradients sampled{t.device(), tuner};
-  recording_sink<host_layers<double>> dense{t.host.run()};
-  small_batch<double> const small;
-  basic_velocity_loss<layers_of<double>>{t.device()}.differentiate(small.batch, 8, sampled);
-  velocity_loss<double>{t.host}.differentiate(small.batch, 8, dense);
-  auto const selected = tuner.adapter();
-  CHECK(selected.tensors.size() == t.host.parameters().size());
-  for (auto const* p : t.host.parameters()) {
-    CAPTURE(p->name);
-    std::vector<double> expected;
-    for (auto const position : selected.tensors.at(p->name).positions)
-      expected.push_back(dense.gradients[p->name][static_cast<std::size_t>(position)]);
-    CHECK(difference(tuner.gradient(p->name), expected) < 1e-11);
-  }
-}
-
-TEST_CASE("a device learns what the host learns, and draws what it draws") {
-  auto how = test::quick();
-  SUBCASE("the smallest weights") {}
-  SUBCASE("with everything switched on") {
-    how.reselect = "halfway";
-    how.nuclear = 1e-3;
-    how.images_limit = 5;
-  }
-  SUBCASE("all weights") { how.method = "full"; }
-  twins<float> t{test::tiny(3)};
-  auto const data = test::toy_data();
-  auto const base = t.device_weights();
-  auto const expected = fine_tune(t.backend, t.host, data, how, {});
-  auto const got = tune(t.backend, t.device(), data, how, {});
-  CHECK(got.steps == expected.steps);
-  CHECK(got.selected == expected.selected);
-  CHECK(got.tunable == expected.tunable);
-  auto const learned = t.device_weights();
-  double error = 0, moved = 0;
-  for (auto const* p : t.host.parameters()) {
-    CAPTURE(p->name);
-    for (std::size_t i = 0; i < p->values.size(); ++i) {
-      error += std::pow(static_cast<double>(learned[p->index][i] - p->values[i]), 2);
-      moved += std::pow(static_cast<double>(p->values[i] - base[p->index][i]), 2);
-    }
-    auto const tensor = expected.adapter.tensors.find(p->name);
-    if (tensor != expected.adapter.tensors.end())
-      CHECK(got.adapter.tensors.at(p->name).positions == tensor->second.positions);
-    else
-      CHECK(learned[p->index] == base[p->index]);
-  }
-  // Adam turns a gradient that is nearly zero into a step of either sign, so a few weights part ways.
-  CHECK(moved > 0);
-  CHECK(std::sqrt(error / moved) < 1e-2);
-
-  std::array<int, 1> const token{1};
-  std::array<condition, 3> const asked{{{0, token}, {1, {}}, {null_class, token}}};
-  std::array<std::uint64_t, 3> const seeds{1, 2, 3};
-  for (auto* p : t.host.parameters()) p->values = learned[p->index];
-  auto const here = sample(t.host, asked, seeds, {.steps = 3, .batch = 2});
-  auto const there = sample(t.device(), asked, seeds, {.steps = 3, .batch = 3});
-  REQUIRE(here.size() == there.size());
-  for (std::size_t i = 0; i < here.size(); ++i) REQUIRE(std::abs(here[i] - there[i]) < 1e-4F);
-}
-
-TEST_CASE("with bfloat16 factors the network is near the exact one, but not it, and learns") {
-  twins<float> exact{test::tiny(3)}, narrow{test::tiny(3), true};
-  auto const data = test::toy_data();
-  auto how = test::quick();
-  how.steps = 12;
-  small_batch<float> const small_pictures;
-  auto batch = small_pictures.batch;
-  batch.conditions.assign(3, condition{1, {}});
-  recording_sink<host_layers<float>> on_host{exact.host.run()};
-  recording_sink<layers_of<float>> on_device{narrow.device().run()};
-  velocity_loss<float>{exact.host}.differentiate(batch, 8, on_host);
-  basic_velocity_loss<layers_of<float>> loss{narrow.device()};
-  loss.differentiate(batch, 8, on_device);
-  double farthest = 0;
-  for (auto const* p : exact.host.parameters()) {
-    if (p->name == "word.weight") continue;  // no words, no gradient
-    CAPTURE(p->name);
-    auto const distance = difference(on_device.gradients[p->name], on_host.gradients[p->name]);
-    farthest = std::max(farthest, distance);
-    CHECK(distance < 0.05);
-  }
-  CHECK(farthest > 1e-4);  // eight bits of a fraction cannot do better
-
-  auto const loss_of = [&](auto& net) {
-    noisy_batch<float> all;
-    batch_stream{data, {.batch = 8, .seed = 9}}.fill(all, 0);
-    double sum = 0;
-    for (double const one : basic_velocity_loss<layers_of<float>>{net}.evaluate(all, image_side)) sum += one;
-    return sum;
-  };
-  auto const before = loss_of(narrow.device());
-  auto const learned = tune(narrow.backend, narrow.device(), data, how, {});
-  CHECK(learned.steps == 12);
-  CHECK(loss_of(narrow.device()) < 0.9 * before);
-}
-
 TEST_CASE("a device model refuses weights of another shape") {
-  twins<float> t{test::tiny(3)};
+  twins<float> t{tiny(3)};
   std::vector<float> one(1);
   CHECK_THROWS_WITH_AS(t.on_device.write([&](std::size_t) { return std::span{one}; }),
                        "time.linear1.weight: expected 256 weights, got 1", std::invalid_argument);
