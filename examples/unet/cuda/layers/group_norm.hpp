@@ -121,7 +121,7 @@ struct group_slopes {
   Real* along;         // [groups, batch]
   Real* constant;      // [groups, batch]
   SARA_HOST_DEVICE void operator()(std::int64_t, std::int32_t g) const {
-    auto const first = g / of.batch * of.per_group(), n = g % of.batch;
+    std::int64_t const first = g / of.batch * of.per_group(), n = g % of.batch;
     Real plain_sum{0}, normal_sum{0};
     for (auto c = first; c < first + of.per_group(); ++c) {
       plain_sum += of.gain(c, n) * plain[c * of.batch + n];
@@ -143,7 +143,7 @@ struct input_gradient {
   Real* dx;
   bool accumulate;
   SARA_HOST_DEVICE void operator()(std::int64_t c, std::int32_t p) const {
-    auto const n = p / of.pixels, g = of.group(c, n), i = c * of.pitch() + p;
+    std::int64_t const n = p / of.pixels, g = of.group(c, n), i = c * of.pitch() + p;
     auto const value = of.inverse[g] * of.gain(c, n) * dy[i] + along[g] * x[i] + constant[g];
     dx[i] = accumulate ? dx[i] + value : value;
   }
