@@ -246,6 +246,30 @@ TEST_CASE_TEMPLATE("the whole network of a device has the host's losses and grad
   CHECK(again[0] == doctest::Approx(host_loss.evaluate(small.batch, 8)[0]).epsilon(bound));
 }
 
+TEST_CASE("with bfloat16 factors the network is near the exact one, but not it") {
+  model_shape const shape{.channels = {16, 24, 32}, .embedding = 12, .classes = 4, .words = 7, .attention_from = 1};
+  twins<float> exact{shape}, narrow{shape, true};
+  small_batch<float> const small;
+  recording_sink<host_layers<float>> on_host{exact.host.run()};
+  recording_sink<plain_layers<float>> on_device{narrow.device().run()};
+  velocity_loss<float> host_loss{exact.host};
+  basic_velocity_loss<plain_layers<float>> device_loss{narrow.device()};
+  auto const expected = host_loss.differentiate(small.batch, 8, on_host);
+  auto const got = device_loss.differentiate(small.batch, 8, on_device);
+  for (std::size_t i = 0; i < expected.size(); ++i) CHECK(got[i] == doctest::Approx(expected[i]).epsilon(0.02));
+  // All gradients as one vector: some tensors' are small sums of large parts.
+  std::vector<float> all_exact, all_narrow;
+  for (auto const* p : exact.host.parameters()) {
+    auto const &a = on_host.gradients.at(p->name), &b = on_device.gradients.at(p->name);
+    all_exact.insert(all_exact.end(), a.begin(), a.end());
+    all_narrow.insert(all_narrow.end(), b.begin(), b.end());
+  }
+  auto const distance = difference(all_narrow, all_exact);
+  MESSAGE("relative error of the gradients: " << distance);
+  CHECK(distance < 0.05);
+  CHECK(distance > 1e-3);  // eight bits of a fraction cannot do better
+}
+
 TEST_CASE("a device model refuses weights of another shape") {
   twins<float> t{tiny(3)};
   std::vector<float> one(1);
