@@ -60,7 +60,7 @@ std::int64_t peak_of_a_pass(Prepare&& prepare) {
   torch::nn::Sequential model;
   for (std::int64_t i = 0; i < layers; ++i)
     model->push_back(torch::nn::Linear(torch::nn::LinearOptions(width, width).bias(false)));
-  auto const optimizer = prepare(*model);
+  [[maybe_unused]] auto const optimizer = prepare(*model);  // lives as long as the pass
   auto const x = torch::randn({batch, width});
   auto const before = held.load();
   peak = before;
