@@ -99,9 +99,9 @@ class torch_unet {
     constexpr std::int64_t heads = 4;
     auto const size = x.size(1) / heads;
     auto const qkv = conv(name + ".qkv", norm(name + ".norm", x)).reshape({x.size(0), 3, heads, size, -1}).unbind(1);
-    auto const weights =
+    auto const scores =
         torch::softmax(qkv[0].transpose(-1, -2).matmul(qkv[1]) / std::sqrt(static_cast<double>(size)), -1);
-    return x + conv(name + ".proj", qkv[2].matmul(weights.transpose(-1, -2)).reshape(x.sizes()));
+    return x + conv(name + ".proj", qkv[2].matmul(scores.transpose(-1, -2)).reshape(x.sizes()));
   }
 
   unet::model_shape shape_;
