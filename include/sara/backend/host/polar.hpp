@@ -52,6 +52,11 @@ template <Real Computing, Positions P, Real R>
     a(row_of[row], col_of[col]) = Computing{values[slot]};
   });
   Eigen::BDCSVD<matrix> const svd{a, Eigen::ComputeThinU | Eigen::ComputeThinV};
+  if (svd.info() == Eigen::InvalidInput) {  // values that are not finite stay visible
+    constexpr auto nan = std::numeric_limits<R>::quiet_NaN();
+    each([&](std::int64_t slot, std::size_t, std::size_t) { gradient[slot] = nan; });
+    return static_cast<double>(nan);
+  }
   auto const& sigma = svd.singularValues();
   auto const smallest =
       static_cast<Computing>(std::max(rows, cols)) * std::numeric_limits<Computing>::epsilon() * sigma(0);
