@@ -7,6 +7,7 @@
 #include <cstring>
 #include <span>
 
+#include <sara/backend/first_at_least.hpp>
 #include <sara/host_device.hpp>
 
 namespace sara::cuda::detail {
@@ -30,17 +31,8 @@ struct job_table {
   [[nodiscard]] SARA_HOST_DEVICE Job const& job(int i) const { return reinterpret_cast<Job const*>(bytes)[i]; }
   [[nodiscard]] SARA_HOST_DEVICE std::int64_t blocks() const { return first_block[count]; }
   [[nodiscard]] SARA_HOST_DEVICE int job_of_block(std::int64_t block) const {
-    int first = 0;
-    for (int n = count; n > 1;) {
-      int const half = n / 2;
-      if (first_block[first + half] <= block) {
-        first += half;
-        n -= half;
-      } else {
-        n = half;
-      }
-    }
-    return first;
+    return static_cast<int>(
+        sara::detail::first_at_least(count, block + 1, [this](std::int64_t i) { return first_block[i + 1]; }));
   }
 };
 

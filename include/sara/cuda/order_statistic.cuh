@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 
+#include <sara/backend/first_at_least.hpp>
 #include <sara/backend/order.hpp>
 #include <sara/cuda/kernels.cuh>
 #include <sara/cuda/lanes.cuh>
@@ -58,17 +59,8 @@ struct cut_of_sorted {
   key_cut* to;
   SARA_HOST_DEVICE void operator()(std::int64_t) const {
     auto const bound = keys[wanted - 1];
-    std::int64_t first = 0;
-    for (auto n = wanted - 1; n > 0;) {
-      auto const half = n / 2;
-      if (keys[first + half] < bound) {
-        first += half + 1;
-        n -= half + 1;
-      } else {
-        n = half;
-      }
-    }
-    *to = {bound, wanted - first};
+    auto const below = sara::detail::first_at_least(wanted, bound, [this](std::int64_t i) { return keys[i]; });
+    *to = {bound, wanted - below};
   }
 };
 

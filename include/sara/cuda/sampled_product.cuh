@@ -116,13 +116,17 @@ template <class Executor, Positions P>
   return out;
 }
 
-/// A matrix as an operand of the dense product, if it is one: neighbours along a row or along a column.
+/// Whether neighbours of a row are neighbours in memory, and rows follow each other.
+[[nodiscard]] inline bool is_row_major(sara::detail::strided_matrix const& m) {
+  return m.col_stride == 1 && m.row_stride >= m.cols;
+}
+/// Whether a matrix can be an operand of the dense product: row-major, or its transpose is.
 [[nodiscard]] inline bool is_operand(sara::detail::strided_matrix const& m) {
-  return (m.col_stride == 1 && m.row_stride >= m.cols) || (m.row_stride == 1 && m.col_stride >= m.rows);
+  return is_row_major(m) || (m.row_stride == 1 && m.col_stride >= m.rows);
 }
 [[nodiscard]] inline operand operand_of(sara::detail::strided_matrix const& m) {
-  bool const is_row_major = m.col_stride == 1 && m.row_stride >= m.cols;
-  return {m.tensor.bytes(), m.tensor.type(), is_row_major ? m.row_stride : m.col_stride, !is_row_major};
+  bool const by_rows = is_row_major(m);
+  return {m.tensor.bytes(), m.tensor.type(), by_rows ? m.row_stride : m.col_stride, !by_rows};
 }
 
 /// dYᵀ X by panels of rows, each gathered while it is in cache.
@@ -165,9 +169,9 @@ class batch_contiguous {
  public:
   batch_contiguous(Executor const& machine, sara::detail::strided_matrix const& m, std::int64_t most_rows)
       : machine_{machine}, matrix_{m} {
-    bool const is_row_major = m.col_stride == 1 && m.row_stride >= m.cols && m.cols > 1 && m.rows > 1;
     converts_ = m.tensor.type() != dtype_of<T>;
-    if (converts_ || is_row_major) copy_ = machine.template scratch<T>(m.cols * std::min(most_rows, m.rows));
+    if (converts_ || (is_row_major(m) && m.cols > 1 && m.rows > 1))
+      copy_ = machine.template scratch<T>(m.cols * std::min(most_rows, m.rows));
   }
 
   /// Rows [first, first + count).

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 
+#include <sara/backend/first_at_least.hpp>
 #include <sara/backend/positions.hpp>
 #include <sara/backend/strided_matrix.hpp>
 #include <sara/cuda/sampled_product.cuh>
@@ -30,16 +31,7 @@ struct sum_tokens {
     auto const position = positions.position(slot);
     auto const row = position / positions.shape().cols;
     auto const col = position % positions.shape().cols;
-    std::int64_t first = 0;
-    for (auto n = count; n > 0;) {
-      auto const half = n / 2;
-      if (rows[first + half] < row) {
-        first += half + 1;
-        n -= half + 1;
-      } else {
-        n = half;
-      }
-    }
+    auto first = sara::detail::first_at_least(count, row, [this](std::int64_t i) { return rows[i]; });
     R sum = 0;
     for (; first < count && rows[first] == row; ++first)
       sum += static_cast<R>(widen(dy.data[tokens[first] * dy.row_stride + col * dy.col_stride]));

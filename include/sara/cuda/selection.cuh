@@ -17,14 +17,6 @@ namespace sara::cuda::detail {
 /// Entries whose bits share a word.
 inline constexpr std::int64_t word_entries = 64;
 
-[[nodiscard]] SARA_HOST_DEVICE inline int bits_in(std::uint64_t word) {
-#ifdef __CUDA_ARCH__
-  return __popcll(word);
-#else
-  return std::popcount(word);
-#endif
-}
-
 /// below[word], ties[word] = a bit for each of 64 entries; *not_finite += NaN and infinite weights.
 template <class T, class S>
 struct mark_entries {
@@ -53,7 +45,7 @@ struct mark_entries {
       }
       below_bits |= std::uint64_t{lanes.ballot(selected)} << first;
       tie_bits |= std::uint64_t{lanes.ballot(tied)} << first;
-      odd += bits_in(lanes.ballot(!finite));
+      odd += std::popcount(lanes.ballot(!finite));
     }
     if (lanes.id != 0) return;
     below[word] = below_bits;
@@ -64,7 +56,7 @@ struct mark_entries {
 
 struct count_bits {
   std::uint64_t const* words;
-  [[nodiscard]] SARA_HOST_DEVICE std::int64_t operator()(std::int64_t word) const { return bits_in(words[word]); }
+  [[nodiscard]] SARA_HOST_DEVICE std::int64_t operator()(std::int64_t word) const { return std::popcount(words[word]); }
 };
 
 /// below[word] |= those of the tied entries that are among the first `limit` of all.
@@ -89,7 +81,7 @@ struct list_entries {
     auto const bits = words[word];
     for (int bit = lanes.id; bit < word_entries; bit += Lanes::count)
       if ((bits >> bit) & 1u)
-        to[first_slot[word] + bits_in(bits & ((std::uint64_t{1} << bit) - 1))] = word * word_entries + bit;
+        to[first_slot[word] + std::popcount(bits & ((std::uint64_t{1} << bit) - 1))] = word * word_entries + bit;
   }
 };
 
@@ -106,7 +98,8 @@ struct total_counts {
   std::int64_t last;  // word
   selection_counts* to;
   SARA_HOST_DEVICE void operator()(std::int64_t) const {
-    *to = {first_slot[last] + bits_in(below[last]), ties ? tie_rank[last] + bits_in(ties[last]) : 0, *not_finite};
+    *to = {first_slot[last] + std::popcount(below[last]), ties ? tie_rank[last] + std::popcount(ties[last]) : 0,
+           *not_finite};
   }
 };
 

@@ -4,27 +4,12 @@
 #include <cstdint>
 #include <limits>
 
+#include <sara/backend/first_at_least.hpp>
 #include <sara/store/concept.hpp>
 
 namespace sara {
 
 namespace detail {
-
-/// The first i in [0, count) with at(i) ≥ wanted, or count.
-template <class At>
-[[nodiscard]] SARA_HOST_DEVICE std::int64_t first_at_least(std::int64_t count, std::int64_t wanted, At&& at) {
-  std::int64_t first = 0;
-  while (count > 0) {
-    auto const half = count / 2;
-    if (at(first + half) < wanted) {
-      first += half + 1;
-      count -= half + 1;
-    } else {
-      count = half;
-    }
-  }
-  return first;
-}
 
 template <class Index>
 struct convert_positions {

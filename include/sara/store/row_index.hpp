@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include <sara/backend/first_at_least.hpp>
 #include <sara/store/concept.hpp>
-#include <sara/store/flat_index.hpp>
 
 namespace sara {
 
