@@ -10,6 +10,7 @@
 #include <sara/tensor/vector.hpp>
 
 #include "../support/compare.hpp"
+#include "../support/convolution.hpp"
 #include "../support/golden.hpp"
 #include "../support/layout.hpp"
 #include "../support/random.hpp"
@@ -25,6 +26,7 @@ using sara::host;
 using sara::test::at_positions;
 using sara::test::complaint;
 using sara::test::conv2d_gradient;
+using sara::test::convolution;
 using sara::test::difference;
 using sara::test::golden;
 using sara::test::laid_out;
@@ -66,22 +68,6 @@ void check_golden(std::string const& name) {
   sara::accumulate_conv2d_bias(host{1}, dy_view, bias.ref(), db.data());
   CHECK(difference(db, file.read<float>(name + ".db"), {1e-5, 1e-5}) == "");
 }
-
-/// One convolution with random numbers in it.
-struct convolution {
-  extents weight, x;
-  conv2d_geometry geometry;
-
-  [[nodiscard]] extents dy() const {
-    extents out{x[0], weight[0], 0, 0};
-    for (int d = 0; d < 2; ++d) {
-      auto const i = static_cast<std::size_t>(d);
-      auto const reach = x[2 + d] + 2 * geometry.padding[i] - geometry.dilation[i] * (weight[2 + d] - 1) - 1;
-      out[2 + d] = reach < 0 ? 0 : reach / geometry.stride[i] + 1;
-    }
-    return out;
-  }
-};
 
 /// Empty if the sampled gradient is the dense one at random positions.
 template <class Store, class R = double>

@@ -69,13 +69,6 @@ struct ask_lower_bound {
   SARA_HOST_DEVICE void operator()(std::int64_t i, std::int64_t) const { to[i] = ref.lower_bound(i); }
 };
 
-template <class Store, class Backend>
-[[nodiscard]] Store placed_store(Backend const& backend, matrix_shape shape,
-                                 std::vector<std::int64_t> const& positions) {
-  auto const there = place(backend, positions);
-  return Store(backend, shape, there.data(), std::ssize(positions));
-}
-
 /// Empty if a store of these positions answers as their list does.
 template <template <class> class Store, class Backend>
 [[nodiscard]] std::string store_fault(Backend const& backend, matrix_shape shape,

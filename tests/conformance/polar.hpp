@@ -32,8 +32,7 @@ template <class Engine, Real R, class Backend>
 [[nodiscard]] std::pair<double, std::vector<R>> polar_there(Backend const& backend, matrix_shape shape,
                                                             std::vector<std::int64_t> const& positions,
                                                             std::vector<R> const& values) {
-  auto const there = place(backend, positions);
-  row_index<Backend> const store{backend, shape, there.data(), std::ssize(positions)};
+  auto const store = placed_store<row_index<Backend>>(backend, shape, positions);
   auto const column = place(backend, values);
   auto gradient = place(backend, std::vector<R>(values.size()));
   auto norm = place(backend, std::vector<double>{0});
@@ -124,9 +123,9 @@ TEST_CASE_TEMPLATE_DEFINE("norm and subgradient are weighted and added; nothing 
                           sara_polar_weight) {
   using namespace sara::test;
   for (auto const& backend : Place::all()) {
-    auto const there = place(backend, std::vector<std::int64_t>{4});
-    sara::bitmask<typename Place::backend> const store{backend, {2, 3}, there.data(), 1};
-    sara::bitmask<typename Place::backend> const none{backend, {2, 3}, there.data(), 0};
+    using bits = sara::bitmask<typename Place::backend>;
+    auto const store = placed_store<bits>(backend, {2, 3}, {4});
+    auto const none = placed_store<bits>(backend, {2, 3}, {});
     auto const value = place(backend, std::vector<double>{-2});
     auto gradient = place(backend, std::vector<double>{10});
     auto norm = place(backend, std::vector<double>{100});
@@ -148,8 +147,7 @@ TEST_CASE_TEMPLATE_DEFINE("many matrices in one call are as many calls", Place, 
     std::vector<sara::sparse_matrix<typename sara::row_index<backend_type>::ref_type, float>> matrices;
     for (std::size_t i = 0; i < shapes.size(); ++i) {
       auto const positions = random_positions("mask " + std::to_string(i), shapes[i].size(), 0.4);
-      auto const there = place(backend, positions);
-      stores.emplace_back(backend, shapes[i], there.data(), std::ssize(positions));
+      stores.push_back(placed_store<sara::row_index<backend_type>>(backend, shapes[i], positions));
       values.emplace_back(backend, uniform<float>("values " + std::to_string(i), std::ssize(positions)));
       gradients.emplace_back(backend, std::vector<float>(positions.size()));
       matrices.push_back({stores.back().ref(), values.back().data(), gradients.back().data(), losses.data() + i});

@@ -16,6 +16,7 @@
 #include <sara/store/row_index.hpp>
 
 #include "../support/compare.hpp"
+#include "../support/convolution.hpp"
 #include "../support/golden.hpp"
 #include "../support/layout.hpp"
 #include "../support/placed.hpp"
@@ -29,8 +30,7 @@ namespace sara::test {
 template <Real R, class Backend, class Accumulate>
 [[nodiscard]] std::vector<R> sampled_there(Backend const& backend, matrix_shape shape,
                                            std::vector<std::int64_t> const& positions, Accumulate&& accumulate) {
-  auto const there = place(backend, positions);
-  row_index<Backend> const store{backend, shape, there.data(), std::ssize(positions)};
+  auto const store = placed_store<row_index<Backend>>(backend, shape, positions);
   auto gradient = place(backend, std::vector<R>(positions.size(), R{1}));
   accumulate(store.ref(), gradient.data());
   auto out = gradient.get();
@@ -55,23 +55,8 @@ template <Real R, class Backend, class Dy, class X>
   return difference(got, expected, for_products<R>);
 }
 
-struct random_convolution {
-  extents weight, x;
-  conv2d_geometry geometry;
-
-  [[nodiscard]] extents dy() const {
-    extents out{x[0], weight[0], 0, 0};
-    for (int d = 0; d < 2; ++d) {
-      auto const i = static_cast<std::size_t>(d);
-      auto const reach = x[2 + d] + 2 * geometry.padding[i] - geometry.dilation[i] * (weight[2 + d] - 1) - 1;
-      out[2 + d] = reach < 0 ? 0 : reach / geometry.stride[i] + 1;
-    }
-    return out;
-  }
-};
-
 template <Real R, Scalar T, Scalar X = T, class Backend>
-[[nodiscard]] std::string convolution_fault(Backend const& backend, random_convolution const& c, double density,
+[[nodiscard]] std::string convolution_fault(Backend const& backend, convolution const& c, double density,
                                             extents const& order = {0, 1, 2, 3}) {
   laid_out<T> const dy{uniform<double>("dy", c.dy().product()), c.dy(), order};
   laid_out<X> const x{uniform<double>("x", c.x.product()), c.x, order};
@@ -167,7 +152,7 @@ TEST_CASE_TEMPLATE_DEFINE("a convolution's gradient for any geometry", Place, sa
     for (int i = 0; i < 40; ++i) {
       CAPTURE(i);
       auto const& kernel = kernels[static_cast<std::size_t>(numbers.integer(0, 4))];
-      random_convolution c;
+      convolution c;
       c.geometry.groups = numbers.integer(1, 3);
       c.geometry.stride = {numbers.integer(1, 3), numbers.integer(1, 3)};
       c.geometry.dilation = {numbers.integer(1, 3), numbers.integer(1, 3)};

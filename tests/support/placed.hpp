@@ -43,6 +43,14 @@ template <class Backend, class T>
   return {backend, values};
 }
 
+/// A store of these positions in a backend's memory.
+template <class Store, class Backend>
+[[nodiscard]] Store placed_store(Backend const& backend, matrix_shape shape,
+                                 std::vector<std::int64_t> const& positions) {
+  auto const there = place(backend, positions);
+  return Store(backend, shape, there.data(), std::ssize(positions));
+}
+
 /// A tensor of any strides in a backend's memory: a copy of the host's, gaps and all.
 template <class Backend>
 class placed_tensor {
