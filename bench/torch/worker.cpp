@@ -8,15 +8,12 @@
 // The protocol: bench/harness/process.hpp.
 #include <torch/torch.h>
 
-#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <iostream>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -26,19 +23,12 @@
 #include <sara/torch/adamw.hpp>
 #include <sara/torch/modules.hpp>
 
+#include "../harness/serve.hpp"
 #include "examples/torch_finetune/network.hpp"
 
 namespace {
 
 constexpr double density = 0.05, rate = 1e-4;
-
-std::int64_t status(std::string const& name) {
-  std::ifstream lines{"/proc/self/status"};
-  std::string word;
-  for (std::int64_t kilobytes = 0; lines >> word;)
-    if (word == name + ":" && lines >> kilobytes) return kilobytes * 1024;
-  return 0;
-}
 
 struct problem {
   torch::nn::Sequential model;
@@ -100,31 +90,18 @@ struct method {
 void serve(std::filesystem::path const& folder, std::string const& model, std::string const& name, std::int64_t batch,
            int threads) {
   at::set_num_threads(threads);
-  auto const idle = status("VmRSS");
+  auto const idle = bench::status_bytes("VmRSS");
   torch::manual_seed(1);
   problem p{model, batch};
   method m{name, p};
-  std::vector<double> losses;
-  for (std::string command; std::getline(std::cin, command);) {
-    if (command == "run") {
-      auto const begin = std::chrono::steady_clock::now();
-      m.optimizer->zero_grad();
-      auto const loss = p.model->forward(p.x).square().mean();
-      loss.backward();
-      m.before_step();
-      m.optimizer->step();
-      losses.push_back(loss.item<double>());
-      std::cout << std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() << std::endl;
-    } else if (command == "save") {
-      std::ofstream{folder / "losses", std::ios::binary}.write(
-          reinterpret_cast<char const*>(losses.data()), static_cast<std::streamsize>(losses.size() * sizeof(double)));
-      std::cout << "saved" << std::endl;
-    } else if (command == "memory") {
-      std::cout << status("VmHWM") << std::endl;
-    } else if (command == "idle") {
-      std::cout << idle << std::endl;
-    }
-  }
+  bench::serve(folder, idle, [&] {
+    m.optimizer->zero_grad();
+    auto const loss = p.model->forward(p.x).square().mean();
+    loss.backward();
+    m.before_step();
+    m.optimizer->step();
+    return loss.item<double>();
+  });
 }
 
 }  // namespace

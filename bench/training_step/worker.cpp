@@ -5,12 +5,10 @@
 #include <sara/sara.hpp>
 
 #include <array>
-#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <fstream>
-#include <iostream>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -18,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "../harness/serve.hpp"
 #include "checkpoint.hpp"
 #include "diffusion.hpp"
 #include "sara_gradients.hpp"
@@ -29,15 +28,6 @@ namespace {
 constexpr std::size_t batches = 4, batch = 32;
 constexpr std::int64_t side = 32;
 constexpr double fraction = 0.2, rate = 3e-4;
-
-std::int64_t status(std::string const& name) {
-  std::ifstream lines{"/proc/self/status"};
-  std::string word;
-  std::int64_t kilobytes = 0;
-  while (lines >> word)
-    if (word == name + ":" && lines >> kilobytes) break;
-  return kilobytes * 1024;
-}
 
 /// Random pictures with random conditions, and the same for peers in files.
 class inputs {
@@ -97,7 +87,7 @@ class inputs {
 };
 
 void serve(std::filesystem::path const& folder, int threads, double lambda) {
-  auto const idle = status("VmRSS");
+  auto const idle = bench::status_bytes("VmRSS");
   sara::host const backend{threads};
   auto const base = std::string{UNET_DATA} + "/base.safetensors";
   auto const net = unet::load_checkpoint(base, backend.threads()).model;
@@ -117,24 +107,13 @@ void serve(std::filesystem::path const& folder, int threads, double lambda) {
                          sara::constant_rate{.rate = rate}};
   unet::sara_gradients gradients{*net, tuner};
   unet::velocity_loss<float> loss{*net};
-  std::vector<double> losses;
-  for (std::string command; std::getline(std::cin, command);) {
-    if (command == "run") {
-      auto const begin = std::chrono::steady_clock::now();
-      auto const each = loss.differentiate(given[losses.size() % batches], side, gradients);
-      losses.push_back(std::accumulate(each.begin(), each.end(), 0.0) / static_cast<double>(batch));
-      tuner.step();
-      std::cout << std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() << std::endl;
-    } else if (command == "save") {
-      std::ofstream{folder / "losses", std::ios::binary}.write(
-          reinterpret_cast<char const*>(losses.data()), static_cast<std::streamsize>(losses.size() * sizeof(double)));
-      std::cout << "saved" << std::endl;
-    } else if (command == "memory") {
-      std::cout << status("VmHWM") << std::endl;
-    } else if (command == "idle") {
-      std::cout << idle << std::endl;
-    }
-  }
+  std::size_t steps = 0;
+  bench::serve(folder, idle, [&] {
+    auto const each = loss.differentiate(given[steps++ % batches], side, gradients);
+    auto const mean = std::accumulate(each.begin(), each.end(), 0.0) / static_cast<double>(batch);
+    tuner.step();
+    return mean;
+  });
 }
 
 }  // namespace
