@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <sara/backend/host.hpp>
+#include <sara/store/flat_index.hpp>
 #include <sara/tune/fine_tuner.hpp>
 
 namespace sara::test {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
@@ -31,6 +30,7 @@
 #include <sara/tensor/traits.hpp>
 #include <sara/tune/arena.hpp>
 #include <sara/tune/handle.hpp>
+#include <sara/tune/low_rank.hpp>
 #include <sara/tune/name_index.hpp>
 #include <sara/tune/passes.hpp>
 #include <sara/tune/report.hpp>
@@ -106,7 +106,7 @@ class fine_tuner {
   template <NamedTensors Range>
   fine_tuner(Backend backend, Range&& weights, Policies... policies)
       : backend_{std::move(backend)},
-        regularizer_{detail::pick<role::template regularizer>(no_regularizer{}, policies...)},
+        low_rank_{detail::pick<role::template regularizer>(no_regularizer{}, policies...)},
         scheduler_{detail::pick<role::template scheduler>(never_reselect{}, policies...)},
         update_{detail::pick<role::template update>(adamw{}, policies...)},
         schedule_{detail::pick<role::template rate>(constant_rate{}, policies...)},
@@ -142,9 +142,7 @@ class fine_tuner {
   report step() {
     auto const rate = current_rate();
     auto* const sums = begin_sums();
-    auto const run = regularized_now();
-    regularize(run);
-    reduce(backend_, all_positions{std::ssize(matrices_)}, detail::take_loss{losses_.data()}, &sums->regularizer_loss);
+    low_rank_.add(backend_, segments_, arena_, steps_, &sums->regularizer_loss);
     if (clips()) {
       squared_norm(backend_, arena_.gradient(), arena_.slots(), &sums->squared_norm);
       clip_factor(backend_, &sums->squared_norm, clip_->max, &sums->clip_factor);
@@ -158,7 +156,7 @@ class fine_tuner {
     bool const reselect = scheduler_.reselects_after(steps_);
     if (reselect) {
       arena_ = detail::reselect_entries(backend_, segments_, arena_, scheduler_, update_.moments());
-      list_matrices();
+      low_rank_.list(backend_, segments_);
     }
     return {*this, steps_, rate, reselect, arena_.slots()};
   }
@@ -180,10 +178,7 @@ class fine_tuner {
     if (!at || segments_[*at].phase == detail::step_phase::updated) return;
     auto& s = segments_[*at];
     auto* const sums = begin_sums();
-    auto const run = regularized_now();
-    auto const first = matrices_.begin() + run.first;
-    auto const found = std::lower_bound(first, first + run.count, *at);
-    if (found != first + run.count && *found == *at) regularize({found - matrices_.begin(), 1});
+    low_rank_.add_one(backend_, segments_, arena_, steps_, *at);
     detail::update_entries(backend_, std::span{&s, 1}, arena_, update_, current_rate(), nullptr, &sums->update);
   }
 
@@ -255,7 +250,7 @@ class fine_tuner {
     for (std::size_t i = 0; i < segments_.size(); ++i)
       scatter(backend_, loaded.values[i].data(), segments_[i].selected.ref(), segments_[i].weights);
     backend_.synchronize();
-    list_matrices();
+    low_rank_.list(backend_, segments_);
   }
 
   /// Steps done.
@@ -375,14 +370,7 @@ class fine_tuner {
     arena_ = detail::make_arena<R>(backend_, segments_, update_.moments());
     for (auto const& s : segments_)
       if (s.has_master()) gather(backend_, s.weights, s.store().ref(), arena_.master() + s.first);
-    list_matrices();
-  }
-
-  void list_matrices() {
-    matrices_.clear();
-    for (std::size_t i = 0; i < segments_.size(); ++i)
-      if (segments_[i].count() > 0 && regularizer_.applies_to(segments_[i].weights.shape())) matrices_.push_back(i);
-    losses_ = backend_.template allocate<double>(std::ssize(matrices_));
+    low_rank_.list(backend_, segments_);
   }
 
   [[nodiscard]] double current_rate() const { return base_rate() * schedule_.factor(steps_); }
@@ -395,38 +383,8 @@ class fine_tuner {
     return sums_.data();
   }
 
-  /// Which of the matrices the regularizer has its turn with in the step to come.
-  [[nodiscard]] matrix_run regularized_now() const {
-    return regularizer_.at(steps_, static_cast<std::int64_t>(matrices_.size()));
-  }
-
-  /// The matrices of a run that are still to be updated, all in one call.
-  void regularize(matrix_run run) {
-    auto const segment_of = [this](std::int64_t m) -> segment& {
-      return segments_[matrices_[static_cast<std::size_t>(m)]];
-    };
-    std::vector<std::int64_t> turn;
-    std::int64_t slots = 0;
-    for (auto m = run.first; m < run.first + run.count; ++m) {
-      if (segment_of(m).frozen || segment_of(m).phase == detail::step_phase::updated) continue;
-      turn.push_back(m);
-      slots += segment_of(m).count();
-    }
-    auto values = backend_.template allocate<R>(slots);
-    auto* column = values.data();
-    std::vector<sparse_matrix<decltype(segments_[0].store().ref()), R>> matrices;
-    for (auto const m : turn) {
-      auto& s = segment_of(m);
-      gather(backend_, s.weights, s.store().ref(), column);
-      matrices.push_back({s.store().ref(), column, arena_.gradient() + s.first, losses_.data() + m});
-      column += s.count();
-      s.phase = detail::step_phase::has_gradient;
-    }
-    regularizer_.add(backend_, std::span<typename decltype(matrices)::value_type const>{matrices});
-  }
-
   Backend backend_;
-  regularizer_type regularizer_;
+  detail::low_rank_pass<Backend, R, regularizer_type> low_rank_;
   scheduler_type scheduler_;
   update_type update_;
   rate_type schedule_;
@@ -436,9 +394,7 @@ class fine_tuner {
   bool sums_begun_ = false;   // an update of the step to come has been
   detail::name_index index_;  // names to segments
   std::vector<segment> segments_;
-  std::vector<std::size_t> matrices_;  // segments that the regularizer applies to
   detail::arena<Backend, R> arena_;
-  typename Backend::template buffer<double> losses_;           // of each matrix, in the step to come
   typename Backend::template buffer<detail::step_sums> sums_;  // one
 };
 

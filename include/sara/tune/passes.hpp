@@ -69,16 +69,6 @@ void by_dtype(Segments& segments, Make&& make, Run&& run) {
     });
 }
 
-/// The loss of a matrix, which is zero again afterwards.
-struct take_loss {
-  double* losses;
-  SARA_HOST_DEVICE double operator()(std::int64_t i, std::int64_t) const {
-    auto const loss = losses[i];
-    losses[i] = 0;
-    return loss;
-  }
-};
-
 /// What a step adds up, in the backend's memory.
 struct step_sums {
   double regularizer_loss = 0;
