@@ -113,7 +113,7 @@ template <Positions P, Real R>
 template <Positions P, Real R>
 [[nodiscard]] double polar_factor(thread_pool&, polar_express, P positions, R const* values, double weight,
                                   R* gradient) {
-  return bounded_polar_factor(positions, values, weight, gradient, polar_express_factor);
+  return bounded_polar_factor(positions, values, weight, gradient, polar_express_factor<double>);
 }
 
 template <Positions P, Real R>

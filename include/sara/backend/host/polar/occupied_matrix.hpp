@@ -134,23 +134,25 @@ template <Positions P, Real R>
 /// Complexity: 4 · nnz · steps flops.
 [[nodiscard]] inline double largest_singular_value(occupied_matrix const& a) {
   constexpr int steps = 10;
-  Eigen::Matrix<double, steps, steps> tridiagonal = Eigen::Matrix<double, steps, steps>::Zero();
+  Eigen::Vector<double, steps> diagonal = Eigen::Vector<double, steps>::Zero();
+  Eigen::Vector<double, steps - 1> beside = Eigen::Vector<double, steps - 1>::Zero();
   vectors<1> now = random_vectors<1>(a.rows).normalized();
   vectors<1> before = vectors<1>::Zero(a.rows);
   for (int k = 0; k < steps; ++k) {
     vectors<1> const across = a.transposed_times(now);
     vectors<1> next = a.times(across);
-    tridiagonal(k, k) = across.squaredNorm();
-    next -= tridiagonal(k, k) * now;
-    if (k > 0) next -= tridiagonal(k, k - 1) * before;
+    diagonal[k] = across.squaredNorm();
+    next -= diagonal[k] * now;
+    if (k > 0) next -= beside[k - 1] * before;
     auto const length = next.norm();
-    if (k + 1 == steps || length <= 1e-12 * tridiagonal(0, 0)) break;
-    tridiagonal(k + 1, k) = tridiagonal(k, k + 1) = length;
+    if (k + 1 == steps || length <= 1e-12 * diagonal[0]) break;
+    beside[k] = length;
     before = now;
     now = next / length;
   }
-  return std::sqrt(
-      Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>{tridiagonal, Eigen::EigenvaluesOnly}.eigenvalues().maxCoeff());
+  Eigen::SelfAdjointEigenSolver<Eigen::Matrix<double, steps, steps>> tridiagonal;
+  tridiagonal.computeFromTridiagonal(diagonal, beside, Eigen::EigenvaluesOnly);
+  return std::sqrt(tridiagonal.eigenvalues().maxCoeff());
 }
 
 /// scale · A Aᵀ, summed in double: nnz · (entries of a column) / 2 additions, row by row.

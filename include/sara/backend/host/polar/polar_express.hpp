@@ -3,6 +3,7 @@
 
 #include <Eigen/Core>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -13,12 +14,13 @@
 
 namespace sara::detail {
 
-/// U_r V_rᵀ at the entries of A by matrix products alone, in double; nothing where a singular value lies between zero
+/// U_r V_rᵀ at the entries of A by matrix products alone; nothing where a singular value lies between zero
 /// and about 1e-6 of the largest. Five halved first steps come before the eight, to lift singular values from 1e-6 to
 /// 1e-3, and two after them bring the error to rounding.
 /// Complexity: 15 steps of 3 · rows² · cols flops. Extra memory: three dense matrices, in double.
-[[nodiscard]] inline std::optional<std::vector<double>> polar_express_factor(occupied_matrix const& a) {
-  using matrix = Eigen::MatrixXd;
+template <std::same_as<double> Computing>
+[[nodiscard]] std::optional<std::vector<Computing>> polar_express_factor(occupied_matrix const& a) {
+  using matrix = Eigen::Matrix<Computing, Eigen::Dynamic, Eigen::Dynamic>;
   constexpr int lifts = 5;
   constexpr int polishes = 2;
   auto const scale = 1.04 * largest_singular_value(a);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <Eigen/SVD>
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -160,9 +161,11 @@ template <Real R>
   vectors<width> v = x.template cast<double>();
   orthonormalise(v);
   vectors<width> const across = a.transposed_times(v);
-  Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> const ritz{across.transpose() * across, Eigen::EigenvaluesOnly};
-  for (auto const square : ritz.eigenvalues())
-    if (square > zero * zero) return std::sqrt(square);
+  using small = Eigen::Matrix<double, width, width>;
+  Eigen::JacobiSVD<small, Eigen::NoQRPreconditioner> const ritz{small{across.transpose() * across}};
+  auto const& squares = ritz.singularValues();  // descending, of a symmetric matrix its eigenvalues
+  for (int i = width; i-- > 0;)
+    if (squares[i] > zero * zero) return std::sqrt(squares[i]);
   return 0;
 }
 
