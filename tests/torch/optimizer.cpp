@@ -41,6 +41,23 @@ at::Tensor backward(two_layers& model, batch_of const& batch, double scale = 1) 
   return loss;
 }
 
+/// The host, counting passes over entries.
+struct noting_host : sara::host {
+  explicit noting_host(std::int64_t& to) : host{2}, passes{&to} {}
+  template <class Jobs>
+  void for_each(Jobs const& jobs) const {
+    ++*passes;
+    host::for_each(jobs);
+  }
+  std::int64_t* passes;
+};
+
+/// A backend for weights that are not in the host's memory.
+struct backend_elsewhere : sara::host {
+  backend_elsewhere() : host{1} {}
+  static constexpr sara::memory where = sara::memory::cuda;
+};
+
 }  // namespace
 
 TEST_CASE("the one changed line") {
@@ -426,5 +443,30 @@ TEST_CASE("settings that contradict each other are refused") {
             [&] {
               sara::torch::adamw const o{sara::torch::named_tensors{{"w", elsewhere}}};
             },
-            {"weights on the CPU", "meta"}) == "");
+            {"CPU", "meta"}) == "");
+}
+
+TEST_CASE("another backend computes instead of the host") {
+  std::int64_t passes = 0;
+  auto const learned = [&](auto const&... backend) {
+    torch::manual_seed(7);
+    two_layers model;
+    sara::torch::adamw optimizer{model, {.threshold = 0.1, .lr = 0.01}, backend...};
+    for (int step = 0; step < 3; ++step) {
+      backward(model, batch_of{step});
+      optimizer.step();
+    }
+    return model.fc1->weight.detach().clone();
+  };
+  auto const expected = learned();
+  CHECK(passes == 0);
+  CHECK(torch::equal(learned(noting_host{passes}), expected));
+  CHECK(passes > 3);
+
+  two_layers model;
+  CHECK(complaint<sara::memory_error>(
+            [&] {
+              sara::torch::adamw const o{model, {}, backend_elsewhere{}};
+            },
+            {"'fc1.weight'", "cuda", "host"}) == "");
 }

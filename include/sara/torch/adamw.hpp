@@ -34,7 +34,7 @@ struct adamw_options {
 ///     sara::torch::adamw optimizer{*model, {.threshold = 2e-3}};    // after
 ///
 /// Further policies follow the options: a regularizer, a scheduler, a RateSchedule (whose rate is `lr` where it has
-/// none), names, store_as, compute_in, sara::host. See optimizer, which takes another selector or rule.
+/// none), names, store_as, compute_in, a backend. See optimizer, which takes another selector or rule.
 /// Example: tests/torch/optimizer.cpp
 class adamw : public optimizer {
  public:

@@ -9,6 +9,7 @@
 #include <sara/adapter/adapter.hpp>
 #include <sara/adapter/apply.hpp>
 #include <sara/adapter/file.hpp>
+#include <sara/backend/concept.hpp>
 #include <sara/backend/host.hpp>
 #include <sara/torch/named_weights.hpp>
 #include <sara/torch/tensor.hpp>
@@ -17,11 +18,12 @@ namespace sara::torch {
 
 /// An adapter on the weights of a module, and what was there before. It holds the tensors; autograd is told that they
 /// have changed, so a backward pass through a graph from before is refused, as after any change in place.
+template <TensorBackend Backend = host>
 class applied_adapter {
  public:
   /// See apply.
-  applied_adapter(sara::adapter const& a, named_tensors weights, apply_options options)
-      : weights_{std::move(weights)}, applied_{sara::apply(host{}, a, weights_, options)} {
+  applied_adapter(Backend const& backend, sara::adapter const& a, named_tensors weights, apply_options options)
+      : weights_{std::move(weights)}, applied_{sara::apply(backend, a, weights_, options)} {
     for (auto const& [name, tensor] : weights_)
       if (a.tensors.contains(name)) changed_.push_back(tensor);
     changed();
@@ -45,7 +47,7 @@ class applied_adapter {
 
   named_tensors weights_;
   std::vector<at::Tensor> changed_;
-  sara::applied_adapter<host> applied_;
+  sara::applied_adapter<Backend> applied_;
 };
 
 /// Adds an adapter to the weights of a module, in place: P = P₀ + α ΔP.  (SaRA, eq. 9)
@@ -54,11 +56,18 @@ class applied_adapter {
 ///     applied.undo();
 ///
 /// Adapters of optimizer::adapter(), of files and of sara::merge; parameters that the adapter does not name are left
-/// alone. Weights on the CPU.
+/// alone.
 /// @throws as sara::apply; nothing is written unless everything fits
-[[nodiscard]] inline applied_adapter apply(sara::adapter const& a, ::torch::nn::Module const& module,
-                                           apply_options options = {}) {
-  return {a, named_weights(module), options};
+[[nodiscard]] inline applied_adapter<> apply(sara::adapter const& a, ::torch::nn::Module const& module,
+                                             apply_options options = {}) {
+  return {host{}, a, named_weights(module), options};
+}
+
+/// The same for weights in another backend's memory.
+template <TensorBackend Backend>
+[[nodiscard]] applied_adapter<Backend> apply(Backend const& backend, sara::adapter const& a,
+                                             ::torch::nn::Module const& module, apply_options options = {}) {
+  return {backend, a, named_weights(module), options};
 }
 
 }  // namespace sara::torch

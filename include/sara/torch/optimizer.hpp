@@ -31,6 +31,7 @@
 #include <sara/torch/tensor.hpp>
 #include <sara/torch/training.hpp>
 #include <sara/torch/tuner.hpp>
+#include <sara/tune/roles.hpp>
 #include <sara/tune/segment.hpp>
 
 namespace sara::torch {
@@ -124,8 +125,9 @@ struct plan {
 ///     loss.backward();
 ///     optimizer.step();
 ///
-/// Arguments after the model are policies, as of fine_tuner, in any order; a sara::host among them says with how many
-/// threads to compute (at::get_num_threads() without it), a default_lr gives a rate. Every parameter that requires a
+/// Arguments after the model are policies, as of fine_tuner, in any order; a default_lr gives a rate, a TensorBackend
+/// says what computes: without one a sara::host with at::get_num_threads(). For weights on a CUDA device pass a
+/// sara::cuda::device over the stream that the backward pass runs on. Every parameter that requires a
 /// gradient and that a sara::names among them does not leave out is trained; the others are left alone.
 ///
 /// What it does to a model: weights stay the leaves that they are, but their gradient accumulators are gather_nodes, so
@@ -261,12 +263,7 @@ class optimizer : public ::torch::optim::Optimizer {
   /// f(all policies but a default_lr)
   template <class F, class... Policies>
   static auto without_lr(F&& f, Policies const&... policies) {
-    return std::apply(f, std::tuple_cat([](auto const& policy) {
-                        if constexpr (std::is_same_v<std::remove_cvref_t<decltype(policy)>, default_lr>)
-                          return std::tuple<>{};
-                        else
-                          return std::tuple{policy};
-                      }(policies)...));
+    return std::apply(f, std::tuple_cat(sara::detail::tuple_if<!std::is_same_v<Policies, default_lr>>(policies)...));
   }
 
   /// Gives groups without a rate the schedule's, the default, or that of eq. 12.

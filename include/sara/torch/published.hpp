@@ -88,14 +88,15 @@ struct published_state {
     require<name_error>(number >= 0 && number < std::ssize(weights), path.string(), ": expected parameters 0 to ",
                         std::ssize(weights) - 1, " of the base model, got ", number);
     auto const& [name, weight] = weights[static_cast<std::size_t>(number)];
-    auto const flat = weight.detach().reshape({-1});
-    auto const positions = at::nonzero(flat.abs().lt(*threshold)).squeeze(1).to(at::kCPU);
+    auto const here = weight.detach().to(at::kCPU);
+    auto const flat = here.reshape({-1});
+    auto const positions = at::nonzero(flat.abs().lt(*threshold)).squeeze(1);
     require<value_error>(
         values.dim() == 1 && values.numel() == positions.numel(), path.string(), ": '", name, "': expected ",
         positions.numel(), " values for the entries below ", *threshold, " of the base weights, got ", values.numel(),
         ": its positions cannot be rebuilt from this base model, threshold and dtype (", weight.scalar_type(), ")");
     if (positions.numel() == 0) continue;
-    auto const view = sara::view(weight);
+    auto const view = sara::view(here);
     adapter_tensor tensor{view.shape(), view.type(), base_hash(host{}, view), {}, {}};
     auto const* const p = positions.data_ptr<std::int64_t>();
     tensor.positions.assign(p, p + positions.numel());

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include <sara/adapter/adapter.hpp>
+#include <sara/backend/concept.hpp>
 #include <sara/backend/convolution.hpp>
 #include <sara/backend/host.hpp>
 #include <sara/error.hpp>
@@ -24,6 +25,7 @@
 #include <sara/torch/groups.hpp>
 #include <sara/torch/tensor.hpp>
 #include <sara/tune/fine_tuner.hpp>
+#include <sara/tune/roles.hpp>
 
 namespace sara::torch {
 
@@ -126,7 +128,7 @@ class tuner_of final : public any_tuner {
 };
 
 template <class P>
-struct is_host : std::is_same<P, host> {};
+struct is_backend : std::bool_constant<TensorBackend<P>> {};
 template <class P>
 struct is_update : std::bool_constant<UpdateRule<P>> {};
 template <class P>
@@ -134,28 +136,35 @@ struct is_rate : std::bool_constant<RateSchedule<P>> {};
 template <class P>
 struct is_names : std::is_same<P, names> {};
 
+template <class Backend, class P>
+inline constexpr bool is_regularizer = LowRankRegularizer<P, Backend> && !std::is_same_v<P, no_regularizer>;
+
 /// The policies that fine_tuner takes as they are.
 template <class P>
-inline constexpr bool passes_through = !is_host<P>::value && !UpdateRule<P> && !RateSchedule<P>;
+inline constexpr bool passes_through = !is_backend<P>::value && !UpdateRule<P> && !RateSchedule<P>;
 
-/// The one place that knows which backend computes on which device.
-/// @return a tuner over the weights' memory, for policies that fine_tuner knows
-/// @throws memory_error  for weights on different devices, or on one without a backend
+/// The backend among the policies, or the host with libtorch's number of threads.
 template <class... Policies>
-[[nodiscard]] std::unique_ptr<any_tuner> tuner_on_device(named_tensors const& weights, std::optional<host> const& cpu,
-                                                         Policies const&... policies) {
-  auto const device = weights.empty() ? at::Device{at::kCPU} : weights[0].second.device();
-  for (auto const& [name, tensor] : weights)
-    sara::detail::require<memory_error>(tensor.device() == device, "torch optimizer: expected all weights on ", device,
+[[nodiscard]] auto backend_of(Policies const&... policies) {
+  if constexpr ((is_backend<Policies>::value || ...))
+    return sara::detail::pick<is_backend>(0, policies...);
+  else
+    return host{at::get_num_threads()};
+}
+
+/// @throws memory_error  for weights on different devices, or in another memory than the backend's
+template <TensorBackend Backend>
+void require_reachable(Backend const&, named_tensors const& weights) {
+  for (auto const& [name, tensor] : weights) {
+    auto const where = sara::view(tensor).where();
+    sara::detail::require<memory_error>(
+        where == Backend::where, "torch optimizer: '", name, "': expected a weight in ", Backend::where,
+        ", where the optimizer's backend computes, got one in ", where,
+        where == memory::cuda ? ": pass a sara::cuda::device over the stream of the backward pass" : "");
+    sara::detail::require<memory_error>(tensor.device() == weights[0].second.device(),
+                                        "torch optimizer: expected all weights on ", weights[0].second.device(),
                                         " as '", weights[0].first, "', got '", name, "' on ", tensor.device());
-  sara::detail::require<memory_error>(
-      device.is_cpu(), "torch optimizer: expected weights on the CPU, since there is no CUDA backend here, got ",
-      device);
-  host const backend = cpu ? *cpu : host{at::get_num_threads()};
-  using tuner = decltype(fine_tuner{backend, weights, policies...});
-  constexpr bool regularizes =
-      ((LowRankRegularizer<Policies, host> && !std::is_same_v<Policies, no_regularizer>) || ...);
-  return std::make_unique<tuner_of<tuner, regularizes>>(backend, weights, policies...);
+  }
 }
 
 /// Makes tuners for a model: again when its weights have moved, or come back from a file.
@@ -169,20 +178,18 @@ template <class... Policies>
   using sara::detail::pick;
   auto const rule = pick<is_update>(sara::adamw{}, policies...);
   auto const rate = pick<is_rate>(constant_rate{}, policies...);
-  std::optional<host> cpu;
-  if constexpr ((is_host<Policies>::value || ...)) cpu = pick<is_host>(host{1}, policies...);
-  auto const rest = std::tuple_cat([](auto const& policy) {
-    if constexpr (passes_through<std::remove_cvref_t<decltype(policy)>>)
-      return std::tuple{policy};
-    else
-      return std::tuple<>{};
-  }(policies)...);
+  auto const backend = backend_of(policies...);
+  require_reachable(backend, weights);
   return std::apply(
-      [&](auto const&... others) {
-        return tuner_on_device(weights, cpu, others..., grouped_rule{std::move(groups), rules_of(own_rules, rule)},
-                               factor_only<std::remove_cvref_t<decltype(rate)>>{rate});
+      [&](auto const&... others) -> std::unique_ptr<any_tuner> {
+        using tuner = decltype(fine_tuner{backend, weights, others...});
+        constexpr bool regularizes =
+            (is_regularizer<std::remove_cvref_t<decltype(backend)>, std::remove_cvref_t<decltype(others)>> || ...);
+        return std::make_unique<tuner_of<tuner, regularizes>>(backend, weights, others...);
       },
-      rest);
+      std::tuple_cat(sara::detail::tuple_if<passes_through<Policies>>(policies)...,
+                     std::tuple{grouped_rule{std::move(groups), rules_of(own_rules, rule)},
+                                factor_only<std::remove_cvref_t<decltype(rate)>>{rate}}));
 }
 
 }  // namespace detail

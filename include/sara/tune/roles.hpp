@@ -60,6 +60,15 @@ struct roles {
                                   rate<P>::value + store<P>::value + real<P>::value + filter<P>::value + clip<P>::value;
 };
 
+/// A tuple of the value, or an empty one.
+template <bool Keep, class T>
+[[nodiscard]] constexpr auto tuple_if(T const& value) {
+  if constexpr (Keep)
+    return std::tuple{value};
+  else
+    return std::tuple<>{};
+}
+
 /// The argument that plays a role, or the default.
 template <template <class> class Role, class Default, class... Policies>
 [[nodiscard]] constexpr auto pick(Default fallback, Policies const&... policies) {
@@ -67,12 +76,7 @@ template <template <class> class Role, class Default, class... Policies>
                 "sara::fine_tuner: two arguments play the same role. Expected at most one of each: ThresholdSelector, "
                 "LowRankRegularizer, ProgressiveScheduler, UpdateRule, RateSchedule, store_as, names, clip_norm, "
                 "compute_in.");
-  auto const found = std::tuple_cat([](auto const& policy) {
-    if constexpr (Role<std::remove_cvref_t<decltype(policy)>>::value)
-      return std::tuple{policy};
-    else
-      return std::tuple<>{};
-  }(policies)...);
+  auto const found = std::tuple_cat(tuple_if<Role<Policies>::value>(policies)...);
   if constexpr (std::tuple_size_v<decltype(found)> == 1)
     return std::get<0>(found);
   else
