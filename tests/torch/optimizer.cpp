@@ -468,5 +468,5 @@ TEST_CASE("another backend computes instead of the host") {
             [&] {
               sara::torch::adamw const o{model, {}, backend_elsewhere{}};
             },
-            {"'fc1.weight'", "cuda", "host"}) == "");
+            {"'fc1.weight'", "CUDA device", "host"}) == "");
 }

@@ -161,8 +161,8 @@ template <Real R>
   vectors<width> v = x.template cast<double>();
   orthonormalise(v);
   vectors<width> const across = a.transposed_times(v);
-  using small = Eigen::Matrix<double, width, width>;
-  Eigen::JacobiSVD<small, Eigen::NoQRPreconditioner> const ritz{small{across.transpose() * across}};
+  using projected = Eigen::Matrix<double, width, width>;
+  Eigen::JacobiSVD<projected, Eigen::NoQRPreconditioner> const ritz{projected{across.transpose() * across}};
   auto const& squares = ritz.singularValues();  // descending, of a symmetric matrix its eigenvalues
   for (int i = width; i-- > 0;)
     if (squares[i] > zero * zero) return std::sqrt(squares[i]);
