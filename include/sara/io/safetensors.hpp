@@ -306,9 +306,9 @@ class safetensors_writer {
   /// @throws file_error  for names or metadata that are not UTF-8
   [[nodiscard]] std::vector<std::byte> bytes() const {
     auto const file = lay_out("safetensors");
-    std::vector<std::byte> out;
-    out.reserve(file.size());
-    for_each_piece(file, [&](std::span<std::byte const> piece) { out.insert(out.end(), piece.begin(), piece.end()); });
+    std::vector<std::byte> out(file.size());
+    auto end = out.begin();
+    for_each_piece(file, [&](std::span<std::byte const> piece) { end = std::copy(piece.begin(), piece.end(), end); });
     return out;
   }
 
