@@ -108,6 +108,16 @@ TEST_CASE("an engine that has a dense gradient hands that over") {
   CHECK(l.unlike(twice({dense.begin(), dense.end()})) == "");
 }
 
+TEST_CASE("a tensor whose gradient comes by other means is moved when its handle is told") {
+  layer l{{6, 5}};
+  auto const before = l.weight;
+  l.tuner.step();
+  CHECK(l.weight == before);
+  l.handle().expect_gradient();
+  l.tuner.step();  // a gradient of zero: weight decay alone
+  CHECK(l.weight != before);
+}
+
 TEST_CASE("what does not fit the weight is refused") {
   layer l{{6, 5}};
   auto const dy = uniform<float>("dy", 12);

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -51,16 +52,18 @@ class stream_context {
   /// are the same bits every time, and its work can be captured.
   static constexpr std::size_t workspace_bytes = std::size_t{32} << 20;
 
-  /// @param stream  borrowed; null for a non-blocking one of its own on the current device
+  /// @param stream  borrowed, null for the current device's default one; none for a non-blocking one of its own
   /// @param memory  empty for stream_pool()
   /// @throws error
-  stream_context(cudaStream_t stream, allocator memory, bool tf32) : ordinal_{ordinal_of(stream)}, tf32_{tf32} {
+  stream_context(std::optional<cudaStream_t> stream, allocator memory, bool tf32)
+      : ordinal_{ordinal_of(stream.value_or(nullptr))}, tf32_{tf32} {
     current_device const here{ordinal_};
-    if (!stream) {
-      check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-      own_stream_.reset(stream);
+    if (stream) {
+      stream_ = *stream;
+    } else {
+      check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+      own_stream_.reset(stream_);
     }
-    stream_ = stream;
     memory_ = memory.allocate ? std::move(memory) : stream_pool();
     cublasHandle_t blas = nullptr;
     check(cublasCreate(&blas), "cublasCreate");

@@ -123,29 +123,35 @@ struct device_options {
 
 /// A CUDA device as a backend: one stream, its memory, cuBLAS and cuSOLVER on it.
 ///
-/// Copies share all of these; a buffer keeps them alive. All work goes to the stream in order, none to the default
-/// stream, and nothing waits but what the contract of TensorBackend says. Threads may use copies one at a time; work of
+/// Copies share all of these; a buffer keeps them alive. All work goes to the stream in order, none to another, and
+/// nothing waits but what the contract of TensorBackend says. Threads may use copies one at a time; work of
 /// several devices or streams at a time takes one device object each.
 ///
 /// A training step can be captured in a CUDA graph once a step has run before, by which plans and columns exist:
 /// not with exact_svd, not with embeddings (their index is in host memory), not one that reselects. Replaying a
 /// captured `step()` repeats its learning rate and bias correction; capture forward and backward pass with
-/// `accumulate`, which have none, and call `step()` between replays.
+/// `accumulate`, which have none, and after each replay call `expect_gradient()` of the handles and then `step()`. A
+/// graph ends with a reselection and with load_state, after which positions and gradients lie elsewhere.
 ///
 /// Memory: 32 MiB for cuBLAS; beside that, what each primitive takes until its work has ended, from the allocator.
 class device : public basic_device<detail::stream_executor> {
  public:
   /// A non-blocking stream of its own on the calling thread's current device.
   /// @throws error
-  explicit device(device_options options = {}) : device{nullptr, std::move(options)} {}
-  /// Borrows a stream, which must outlive the device and its buffers.
-  explicit device(cudaStream_t stream, device_options options = {})
-      : basic_device{detail::stream_executor{
-            std::make_shared<detail::stream_context const>(stream, std::move(options.memory), options.tf32)}} {}
+  explicit device(device_options options = {}) : basic_device{on(std::nullopt, std::move(options))} {}
+  /// Borrows a stream, which must outlive the device and its buffers; null is the current device's default stream,
+  /// whose work cannot be captured.
+  explicit device(cudaStream_t stream, device_options options = {}) : basic_device{on(stream, std::move(options))} {}
 
   [[nodiscard]] cudaStream_t stream() const noexcept { return machine().context().stream(); }
   /// The number of the CUDA device.
   [[nodiscard]] int ordinal() const noexcept { return machine().context().ordinal(); }
+
+ private:
+  static detail::stream_executor on(std::optional<cudaStream_t> stream, device_options options) {
+    return detail::stream_executor{
+        std::make_shared<detail::stream_context const>(stream, std::move(options.memory), options.tf32)};
+  }
 };
 
 static_assert(TensorBackend<device>);

@@ -232,7 +232,10 @@ class stream_executor {
                            CUDA_R_64F, sigma, CUDA_R_64F, u, cols, CUDA_R_64F, v, rows, CUDA_R_64F, memory.data(),
                            on_device, host_memory.data(), on_host, info.data()),
           "cusolverDnXgesvd");
-    synchronize();  // host_memory must outlive the work
+    int unconverged = 0;
+    download(info.data(), &unconverged, sizeof unconverged);  // waits, as host_memory must outlive the work
+    sara::detail::require<error>(unconverged == 0, "cusolverDnXgesvd: expected a decomposition of a matrix [", rows,
+                                 ", ", cols, "], got ", unconverged, " superdiagonals that did not converge");
   }
 
  private:
@@ -252,6 +255,7 @@ class stream_executor {
     check(cusolverDnXpotrf(context_->solver(), context_->solver_parameters(), CUBLAS_FILL_MODE_UPPER, n, CUDA_R_64F, w,
                            n, CUDA_R_64F, memory.data(), on_device, host_memory.data(), on_host, info.data()),
           "cusolverDnXpotrf");
+    if (on_host > 0) synchronize();  // host_memory must outlive the work; it has never been wanted so far
     double const one = 1;
     for (auto const operation : solve_order)
       check(cublasDtrsm_64(context_->blas(), CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_UPPER, operation, CUBLAS_DIAG_NON_UNIT,
@@ -284,9 +288,9 @@ class stream_executor {
   template <class Call>
   void with_temporary(Call&& call) const {
     std::size_t bytes = 0;
-    check(call(nullptr, bytes), "CUB");
+    check(call(nullptr, bytes), "the size of CUB's temporary storage");
     auto memory = scratch<std::byte>(static_cast<std::int64_t>(std::max<std::size_t>(bytes, 1)));
-    check(call(memory.data(), bytes), "CUB");
+    check(call(memory.data(), bytes), "CUB's kernels");
   }
 
   std::shared_ptr<stream_context const> context_;

@@ -15,9 +15,11 @@
 
 namespace sara::cuda::detail {
 
-/// Bytes of a panel of the dense product: small enough to be gathered from the second-level cache (40 MB and more on
-/// sm_80 and later), large enough for full tiles.
+/// Bytes of a panel of the dense product in float32: small enough to be gathered from the second-level cache (40 MB and
+/// more on sm_80 and later), in float64 too, large enough for full tiles.
 inline constexpr std::int64_t panel_bytes = std::int64_t{8} << 20;
+/// Rows of cuBLAS's common tiles: a panel has a whole number of them.
+inline constexpr std::int64_t tile_rows_of_blas = 128;
 
 /// Bytes of operands that are brought into another order at a time.
 inline constexpr std::int64_t copy_bytes = std::int64_t{32} << 20;
@@ -104,8 +106,9 @@ template <class Executor, Positions P>
   auto const shape = positions.shape();
   row_panels out;
   if (shape.size() == 0) return out;
-  auto const row_bytes = shape.cols * static_cast<std::int64_t>(sizeof(double));
+  auto const row_bytes = shape.cols * static_cast<std::int64_t>(sizeof(float));
   out.rows = std::clamp<std::int64_t>(panel_bytes / row_bytes, 1, shape.rows);
+  if (out.rows < shape.rows && out.rows > tile_rows_of_blas) out.rows -= out.rows % tile_rows_of_blas;
   auto const panels = (shape.rows + out.rows - 1) / out.rows;
   out.first_slot = {0, positions.count()};
   if (panels == 1) return out;

@@ -21,7 +21,7 @@ namespace sara {
 ///
 /// A cheap value. It ends with the tuner, and when the tuner is moved, reselects or loads a state: then ask for a new
 /// one. The handle of a tensor that does not learn ignores everything it is given. Handles of different tensors may be
-/// used from different threads.
+/// used from different threads, if the backend may.
 template <class Backend, class Segment, Real R>
 class tensor_handle {
  public:
@@ -73,6 +73,10 @@ class tensor_handle {
     if (!begin()) return;
     sara::accumulate_embedding(*backend_, view(dy), index, segment_->store().ref(), gradient_);
   }
+
+  /// Says that a gradient comes without a call of `accumulate`: in a replayed CUDA graph, say. The next step moves the
+  /// tensor, as after `accumulate`.
+  void expect_gradient() { static_cast<void>(begin()); }
 
  private:
   bool begin() {
