@@ -173,6 +173,28 @@ TEST_CASE("a pass for other tensors takes no sample, torch::autograd::grad of th
   CHECK(difference(optimizer->gradient("w"), where_small(dense, layer.w, theta), {1e-6, 1e-5}) == "");
 }
 
+TEST_CASE("a weight with hooks gets a dense gradient, which they see and change") {
+  torch::manual_seed(28);
+  holder sampled({7, 5}, 0), dense({7, 5}, 0);
+  sara::test::copy_weights(sampled, dense);
+  auto const optimizer = make_optimizer(sampled, settings);
+  sampled.w.register_hook([](at::Tensor const& gradient) { return 3 * gradient; });
+  auto const x = torch::randn({4, 5});
+  sara::torch::linear(x, sampled.w).square().sum().backward();
+  torch::linear(x, dense.w).square().sum().backward();
+  CHECK(difference(optimizer->gradient("w"), where_small(3 * dense.w.grad(), dense.w, theta), {1e-5, 1e-5}) == "");
+}
+
+TEST_CASE("a layer whose weight is frozen hands on the gradient of its input") {
+  torch::manual_seed(29);
+  holder sampled({7, 5}, 0);
+  auto const optimizer = make_optimizer(sampled, settings);
+  sampled.w.requires_grad_(false);
+  auto const x = torch::randn({4, 5}).requires_grad_();
+  sara::torch::linear(x, sampled.w).sum().backward();
+  CHECK(torch::allclose(x.grad(), sampled.w.sum(0).expand({4, 5}), 1e-5, 1e-5));
+}
+
 TEST_CASE("a gradient penalty through a sampled layer") {
   torch::manual_seed(26);
   auto const penalty = [](auto const& layer, holder& m) {

@@ -48,6 +48,15 @@ TEST_CASE("layers of every Sequential are replaced over their parameters, by typ
   CHECK(model->ptr(6)->as<sara::torch::linear_layer_impl>() == nullptr);
 }
 
+TEST_CASE("layers are replaced in a Sequential of a model that is no shared_ptr") {
+  struct network : torch::nn::Module {
+    network() { layers = register_module("layers", convolutions()); }
+    torch::nn::Sequential layers{nullptr};
+  };
+  network model;
+  CHECK(sara::torch::sample_layers(model) == 4);
+}
+
 TEST_CASE("sampled and gathered layers train alike") {
   auto gathered = convolutions(), sampled = convolutions();
   sara::test::recipe<> const settings{.threshold = 0.08, .rate = {.rate = 0.01, .floor = 1}};

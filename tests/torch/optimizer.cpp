@@ -304,6 +304,45 @@ TEST_CASE("a weight that is frozen later stays, low-rank loss or not, until it i
   CHECK(sara::test::different_weights(model, start).size() == 4);
 }
 
+TEST_CASE("a weight that is thawed gets the gradient of its first backward pass") {
+  two_layers model, dense;
+  sara::test::copy_weights(model, dense);
+  auto const optimizer = make_optimizer(model, {.threshold = 0.1, .rate = {.rate = 0, .floor = 1}});
+  model.fc1->weight.requires_grad_(false);
+  backward(model, batch_of{0});
+  optimizer->step();
+  model.fc1->weight.requires_grad_(true);
+  backward(model, batch_of{1});
+  backward(dense, batch_of{1});
+  CHECK(difference(optimizer->gradient("fc1.weight"), where_small(dense.fc1->weight.grad(), dense.fc1->weight, 0.1),
+                   {1e-7, 1e-5}) == "");
+}
+
+TEST_CASE("a group may list a tied tensor under each of its names") {
+  odd_network model;
+  std::vector<torch::optim::OptimizerParamGroup> groups;
+  groups.emplace_back(model.parameters());
+  auto const optimizer = make_grouped_optimizer(model, groups, {.threshold = 0.5});
+  CHECK(optimizer->param_groups()[0].params().size() == 2);
+  groups.emplace_back(std::vector<at::Tensor>{model.a});
+  CHECK(complaint<sara::value_error>(
+            [&] { static_cast<void>(make_grouped_optimizer(model, groups, {.threshold = 0.5})); },
+            {"'a'", "one group", "0 and 1"}) == "");
+}
+
+TEST_CASE("settings of any group are checked before anything moves") {
+  two_layers model;
+  std::vector<torch::optim::OptimizerParamGroup> groups;
+  groups.emplace_back(model.fc1->parameters());
+  groups.emplace_back(model.fc2->parameters(), std::make_unique<sara::torch::group_options>(
+                                                   sara::torch::group_options{}.rule(sara::adamw{.beta1 = 1.5})));
+  CHECK(complaint<sara::value_error>(
+            [&] { static_cast<void>(make_grouped_optimizer(model, groups, {.threshold = 0.1})); }, {"beta"}) == "");
+  auto const optimizer = make_optimizer(model, {.threshold = 0.1});
+  optimizer->param_groups()[0].options().set_lr(-1);
+  CHECK(complaint<sara::value_error>([&] { optimizer->step(); }, {"learning rate", "group 0", "-1"}) == "");
+}
+
 TEST_CASE("parameter groups have learning rates and settings of their own") {
   two_layers model, alone;
   sara::test::copy_weights(model, alone);

@@ -117,6 +117,30 @@ TEST_CASE("the usual order: load the model's weights, then make the optimizer, t
         through.optimizer->adapter().tensors.at("fc1.weight").base_hash);
 }
 
+TEST_CASE("a state is loaded into a model that was converted after its optimizer was made") {
+  torch::manual_seed(14);
+  two_layers const base;
+  run through{base, torch::kBFloat16};
+  through.train(0, all_steps);
+  scratch const folder;
+  {
+    run first{base, torch::kBFloat16};
+    first.train(0, 4);
+    torch::save(*first.optimizer, folder / "optimizer.pt");
+  }
+  run second{base, torch::kFloat};
+  second.model->to(torch::kBFloat16);
+  torch::load(*second.optimizer, folder / "optimizer.pt");
+  for (int step = 0; step < 4; ++step) second.schedule->step();
+  torch::load(*second.optimizer, folder / "optimizer.pt");
+  second.backward(4);
+  CHECK_FALSE(second.model->fc1->weight.grad().defined());
+  second.optimizer->step();
+  second.schedule->step();
+  second.train(5, all_steps);
+  CHECK(different_weights(*second.model, *through.model).empty());
+}
+
 TEST_CASE("a state that does not fit changes nothing") {
   torch::manual_seed(13);
   two_layers const base, other;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every layer of examples/unet against libtorch's: values, the gradients of inputs (through which the layers before get
-// theirs), and the compact gradients of all parameters, in float64.
+// The UNet of examples/unet against the same layers of libtorch, in float64: its output, and the gradients of the
+// parameters of every layer, which those of all later layers' inputs lead to.
 #include <doctest/doctest.h>
 #include <torch/torch.h>
 
@@ -116,7 +116,7 @@ Tensor as_torch(unet::strips<double> const& x) {
 
 }  // namespace
 
-TEST_CASE("the UNet of the example, layer by layer: libtorch's values and compact gradients") {
+TEST_CASE("the UNet of the example: libtorch's values, and the compact gradients of every layer") {
   constexpr double theta = 0.03;
   constexpr std::int64_t side = 8, batch = 2;
   sara::thread_pool pool{1};

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <sara/backend/host.hpp>
+#include <sara/schedule/rates.hpp>
 #include <sara/tensor/span.hpp>
 #include <sara/tensor/vector.hpp>
 #include <sara/tune/fine_tuner.hpp>
@@ -109,13 +110,16 @@ TEST_CASE("an engine that has a dense gradient hands that over") {
 }
 
 TEST_CASE("a tensor whose gradient comes by other means is moved when its handle is told") {
-  layer l{{6, 5}};
-  auto const before = l.weight;
-  l.tuner.step();
-  CHECK(l.weight == before);
-  l.handle().expect_gradient();
-  l.tuner.step();  // a gradient of zero: weight decay alone
-  CHECK(l.weight != before);
+  auto weight = uniform<float>("weight", 30, 0.1);
+  auto const before = weight;
+  sara::fine_tuner tuner{sara::host{2},
+                         std::vector<sara::named_tensor>{{"w", sara::view(weight.data(), sara::extents{6, 5})}},
+                         sara::below{.threshold = 0.05}, sara::constant_rate{.rate = 0.1}};
+  tuner.step();
+  CHECK(weight == before);
+  tuner["w"].expect_gradient();
+  tuner.step();  // a gradient of zero: weight decay alone
+  CHECK(weight != before);
 }
 
 TEST_CASE("what does not fit the weight is refused") {

@@ -5,10 +5,10 @@
 #include <torch/nn/module.h>
 
 #include <utility>
+#include <vector>
 
 #include <sara/adapter/adapter.hpp>
 #include <sara/adapter/apply.hpp>
-#include <sara/adapter/file.hpp>
 #include <sara/backend/concept.hpp>
 #include <sara/backend/host.hpp>
 #include <sara/torch/named_weights.hpp>

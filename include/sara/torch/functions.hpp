@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/graph_task.h>
+#include <torch/csrc/autograd/variable.h>
 
 #include <array>
 #include <cstddef>
@@ -44,7 +45,7 @@ struct wanted_gradient {
     if (!weight.requires_grad()) return {};
     auto const node = gather_node::of(weight);
     auto taker = node ? node->taker() : nullptr;
-    if (!taker) return {true};
+    if (!taker || !::torch::autograd::impl::hooks(weight).empty()) return {true};  // hooks want to see it
     auto const* const only = ::torch::autograd::get_current_graph_task_exec_info();
     if (only != nullptr && !only->empty()) {  // a pass for some tensors alone: others must not change
       auto const found = only->find(node.get());
@@ -64,8 +65,9 @@ struct wanted_gradient {
 struct linear_function : ::torch::autograd::Function<linear_function> {
   static at::Tensor forward(AutogradContext* context, at::Tensor const& x, at::Tensor const& weight,
                             maybe_tensor const& bias) {
-    context->save_for_backward({x, weight});
+    context->save_for_backward({weight.requires_grad() ? x : at::Tensor{}, weight});
     context->saved_data["x"] = x.requires_grad();
+    context->saved_data["type"] = static_cast<std::int64_t>(x.scalar_type());
     context->saved_data["bias"] = bias && bias->requires_grad();
     return at::linear(x, weight, bias);
   }
@@ -76,14 +78,18 @@ struct linear_function : ::torch::autograd::Function<linear_function> {
     auto const &x = saved[0], &weight = saved[1];
     variable_list out(3);
     if (!dy.defined()) return out;
-    if (context->saved_data["x"].toBool()) out[0] = at::matmul(dy, weight.to(dy.scalar_type())).to(x.scalar_type());
+    if (context->saved_data["x"].toBool())
+      out[0] = at::matmul(dy, weight.to(dy.scalar_type()))
+                   .to(static_cast<at::ScalarType>(context->saved_data["type"].toInt()));
     auto const dy2 = dy.reshape({-1, weight.size(0)});
-    auto const x2 = x.reshape({-1, weight.size(1)});
-    auto const wanted = wanted_gradient::of(weight);
-    if (wanted.sampler)
-      wanted.sampler->take_linear(wanted.number, dy2, x2);
-    else if (wanted.dense)
-      out[1] = at::matmul(dy2.t(), x2.to(dy.scalar_type())).to(weight.scalar_type());
+    if (x.defined()) {
+      auto const x2 = x.reshape({-1, weight.size(1)});
+      auto const wanted = wanted_gradient::of(weight);
+      if (wanted.sampler)
+        wanted.sampler->take_linear(wanted.number, dy2, x2);
+      else if (wanted.dense)
+        out[1] = at::matmul(dy2.t(), x2.to(dy.scalar_type())).to(weight.scalar_type());
+    }
     if (context->saved_data["bias"].toBool()) out[2] = dy2.sum(0);
     return out;
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include <ATen/ATen.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/variable.h>
 #include <torch/version.h>
@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,8 +27,8 @@ class gradient_taker {
   gradient_taker& operator=(gradient_taker const&) = delete;
   virtual ~gradient_taker() = default;
 
-  /// Whether the weight has use for a gradient.
-  [[nodiscard]] virtual bool learns(std::size_t weight) const = 0;
+  /// Whether the weight, which requires a gradient, has use for it.
+  [[nodiscard]] virtual bool learns(std::size_t weight) = 0;
   /// A gradient as autograd made it, dense or sparse; it may be freed afterwards.
   virtual void take(std::size_t weight, at::Tensor const& gradient) = 0;
   /// Of y = x Wᵀ: dY [..., out], X [..., in].
@@ -43,7 +44,8 @@ class gradient_taker {
 /// to its taker, which gathers the entries that learn, and lets it go.
 ///
 /// It has the highest sequence number, as libtorch's accumulators have, so it runs as soon as its gradient is complete
-/// and before any other layer's backward: one dense gradient is alive at a time. Leaves hold their accumulators weakly;
+/// and before any other layer's backward: one or two dense gradients are alive at a time, and the sum of a weight that
+/// several layers share. Leaves hold their accumulators weakly;
 /// who made this one holds it. When it is gone, the leaf gets an ordinary accumulator at its next use. All that asks
 /// `is_leaf()`, `requires_grad()` or `grad_fn()` sees an ordinary leaf.
 class gather_node final : public ::torch::autograd::Node {
@@ -81,12 +83,14 @@ class gather_node final : public ::torch::autograd::Node {
 #if TORCH_VERSION_MAJOR < 2
     for (auto const& hook : ::torch::autograd::impl::hooks(weight_)) gradient = (*hook)({gradient}).at(0);
 #endif
-    if (auto const taker = taker_.lock())
+    if (auto const taker = taker_.lock()) {
       taker->take(number_, gradient);
-    else if (auto& sum = weight_.mutable_grad(); sum.defined())  // an ordinary leaf again, in a graph from before
-      sum = sum + gradient;
-    else
-      sum = std::move(gradient);
+      return {};
+    }
+    std::scoped_lock const lock{mutex_};  // an ordinary leaf again, in a graph from before
+    at::NoGradGuard const no_grad;
+    auto& sum = weight_.mutable_grad();
+    sum = sum.defined() ? sum + gradient : gradient.clone();  // which others may hold
     return {};
   }
 
@@ -94,6 +98,7 @@ class gather_node final : public ::torch::autograd::Node {
   at::Tensor weight_;
   std::size_t number_;
   std::weak_ptr<gradient_taker> taker_;
+  std::mutex mutex_;  // of .grad, as libtorch's accumulators have one
 };
 
 }  // namespace sara::torch::detail

@@ -71,13 +71,15 @@ template <UpdateRule Rule>
 class grouped_rule {
  public:
   /// @param rules  one a group
-  /// @throws value_error  for rules of unequal numbers of moments
+  /// @throws value_error  for rules of unequal numbers of moments, or settings outside their range
   grouped_rule(std::shared_ptr<group_table const> groups, std::vector<Rule> rules)
       : groups_{std::move(groups)}, rules_{std::move(rules)} {
-    for (auto const& rule : rules_)
+    for (auto const& rule : rules_) {
       sara::detail::require<value_error>(rule.moments() == rules_[0].moments(),
                                          "torch optimizer: expected rules of one number of moments in all groups, got ",
                                          rules_[0].moments(), " and ", rule.moments());
+      static_cast<void>(rule.template kernel<float>(update_step{1, 0}));
+    }
   }
 
   [[nodiscard]] int moments() const { return rules_[0].moments(); }

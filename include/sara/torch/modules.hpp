@@ -132,9 +132,9 @@ bool replace_layer(::torch::nn::SequentialImpl& parent, ::torch::nn::AnyModule& 
 /// @return how many layers were replaced
 inline std::int64_t sample_layers(::torch::nn::Module& model) {
   std::int64_t replaced = 0;
-  for (auto const& module : model.modules()) {
-    auto* const parent = dynamic_cast<::torch::nn::SequentialImpl*>(module.get());
-    if (parent == nullptr) continue;
+  auto const replace_in = [&](::torch::nn::Module& module) {
+    auto* const parent = dynamic_cast<::torch::nn::SequentialImpl*>(&module);
+    if (parent == nullptr) return;
     auto entry = parent->begin();
     for (auto const& child : parent->named_children()) {
       using namespace ::torch::nn;
@@ -143,7 +143,9 @@ inline std::int64_t sample_layers(::torch::nn::Module& model) {
                   detail::replace_layer<embedding_layer_impl, EmbeddingImpl>(*parent, *entry, child.key());
       ++entry;
     }
-  }
+  };
+  replace_in(model);  // not among modules(), which needs a shared_ptr for it
+  for (auto const& module : model.modules(/*include_self=*/false)) replace_in(*module);
   return replaced;
 }
 

@@ -96,8 +96,10 @@ struct plan {
           named = true;
           if (!weight.requires_grad() || !filter.contains(name)) continue;
           require_leaf(name, weight);
-          require<value_error>(out.group_of.emplace(name, g).second, "torch optimizer: expected '", name,
-                               "' in one group, got it twice");
+          auto const [in, is_new] = out.group_of.emplace(name, g);
+          require<value_error>(in->second == g, "torch optimizer: expected '", name, "' in one group, got it in ",
+                               in->second, " and ", g);
+          if (!is_new) continue;  // parameters() names a tied tensor each time
           out.weights.emplace_back(name, weight);
           if (parameters.empty() || !parameters.back().is_same(tensor)) parameters.push_back(tensor);
         }
@@ -131,9 +133,10 @@ struct plan {
 /// gradient and that a sara::names among them does not leave out is trained; the others are left alone.
 ///
 /// What it does to a model: weights stay the leaves that they are, but their gradient accumulators are gather_nodes, so
-/// `.grad` stays undefined and no two dense gradients are alive at once. It ends with the optimizer. A gradient that
-/// lies in `.grad` all the same is taken in by step(), which forgets all gradients: zero_grad() is for those to be
-/// dropped. Computation is in float32, or in float64 with a compute_in<double>; narrower weights have float32 masters.
+/// `.grad` stays undefined and no pile of dense gradients is ever alive, see gather_node. It ends with the optimizer. A
+/// gradient that lies in `.grad` all the same is taken in by step(), which forgets all gradients: zero_grad() is for
+/// those to be dropped. Computation is in float32, or in float64 with a compute_in<double>; narrower weights have
+/// float32 masters.
 ///
 /// One weight, one optimizer of this kind. Weights must keep their memory from the first backward pass on; see
 /// docs/torch.md for what else sees them. Example: tests/torch/optimizer.cpp
@@ -160,7 +163,8 @@ class optimizer : public ::torch::optim::Optimizer {
   /// One step: regularise, clip, update in place, reselect if it is time; forgets the gradients.
   /// @param closure  clears the gradients, computes the loss and its gradients; called once, with gradients on
   /// @return the closure's loss, or an undefined tensor
-  /// @throws value_error  if weights have moved since the first backward pass, or parameters were added
+  /// @throws value_error  if weights have moved since the first backward pass, parameters were added, or a learning
+  /// rate is negative or NaN
   at::Tensor step(LossClosure closure = nullptr) override {
     at::Tensor loss;
     if (closure) {
@@ -168,15 +172,17 @@ class optimizer : public ::torch::optim::Optimizer {
       loss = closure();
     }
     std::size_t parameters = 0;
-    for (std::size_t g = 0; g < param_groups().size(); ++g) {
-      parameters += param_groups()[g].params().size();
-      if (g < groups_->rates.size()) groups_->rates[g] = param_groups()[g].options().get_lr();
-    }
+    for (auto const& group : param_groups()) parameters += group.params().size();
     sara::detail::require<value_error>(parameters == parameters_ && param_groups().size() == groups_->rates.size(),
                                        "torch optimizer: expected the ", parameters_,
-                                       " parameters that it was made "
-                                       "with, got ",
-                                       parameters, ": make another optimizer for what is added");
+                                       " parameters that it was made with, got ", parameters,
+                                       ": make another optimizer for what is added");
+    for (std::size_t g = 0; g < groups_->rates.size(); ++g) {
+      auto const rate = param_groups()[g].options().get_lr();
+      sara::detail::require<value_error>(rate >= 0, "torch optimizer: expected a learning rate of at least 0 in group ",
+                                         g, ", got ", rate);
+      groups_->rates[g] = rate;
+    }
     training_->step();
     return loss;
   }

@@ -56,8 +56,9 @@ class training final : public gradient_taker {
   [[nodiscard]] any_tuner& tuner() noexcept { return *tuner_; }
   [[nodiscard]] any_tuner const& tuner() const noexcept { return *tuner_; }
 
-  [[nodiscard]] bool learns(std::size_t i) const override {
+  [[nodiscard]] bool learns(std::size_t i) override {
     std::scoped_lock const lock{mutex_};
+    catch_up(i);
     return tuner_->learns(weights_[i].name);
   }
 
@@ -143,7 +144,9 @@ class training final : public gradient_taker {
       throw;
     }
     note_weights();
-    pending_ = false;
+    place(self_);
+    for (auto& w : weights_) w.touched = true;  // the state may have a gradient of any
+    pending_ = true;
   }
 
  private:
@@ -201,11 +204,17 @@ class training final : public gradient_taker {
     }
   }
 
-  [[nodiscard]] bool begin(std::size_t i) {
+  /// What has happened to the weights since, before a gradient of one of them.
+  void catch_up(std::size_t i) {
     if (!pending_ && tuner_->steps() == 0)
       for (auto const& w : weights_) follow(w);  // all of them, as long as selection may start anew
     else
       follow(weights_[i]);
+    tuner_->freeze(weights_[i].name, false);  // what gets a gradient is trained again
+  }
+
+  [[nodiscard]] bool begin(std::size_t i) {
+    catch_up(i);
     if (!tuner_->learns(weights_[i].name)) return false;
     weights_[i].touched = pending_ = true;
     return true;
