@@ -7,6 +7,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda/engine.hpp"
@@ -19,7 +20,7 @@ namespace {
 /// The model itself, by the host's threads.
 class host_engine : public engine {
  public:
-  host_engine(sara::host const& backend, model<float>& net) : backend_{backend}, net_{net}, loss_{net} {}
+  host_engine(sara::host backend, model<float>& net) : backend_{std::move(backend)}, net_{net}, loss_{net} {}
 
   std::vector<double> losses(noisy_batch<float> const& batch) override {
     auto const each = loss_.evaluate(batch, image_side);

@@ -94,12 +94,12 @@ struct host_layers {
     });
   }
   static void read(context const& run, const_activation const& from, std::span<Real> pictures) {
-    auto const& where = from.grid;
-    run.pool.parallel_for(where.batch, [&](std::int64_t n) {
-      Real* to = pictures.data() + n * from.channels * where.pixels();
+    auto const& grid = from.grid;
+    run.pool.parallel_for(grid.batch, [&](std::int64_t n) {
+      Real* to = pictures.data() + n * from.channels * grid.pixels();
       for (std::int64_t c = 0; c < from.channels; ++c)
-        for (std::int64_t row = 0; row < where.height; ++row)
-          to = std::copy_n(from.image(c, n) + row * where.pitch(), where.width, to);
+        for (std::int64_t row = 0; row < grid.height; ++row)
+          to = std::copy_n(from.image(c, n) + row * grid.pitch(), grid.width, to);
     });
   }
 
