@@ -45,9 +45,10 @@ class gradient_taker {
 ///
 /// It has the highest sequence number, as libtorch's accumulators have, so it runs as soon as its gradient is complete
 /// and before any other layer's backward: one or two dense gradients are alive at a time, and the sum of a weight that
-/// several layers share. Leaves hold their accumulators weakly;
-/// who made this one holds it. When it is gone, the leaf gets an ordinary accumulator at its next use. All that asks
-/// `is_leaf()`, `requires_grad()` or `grad_fn()` sees an ordinary leaf.
+/// several layers share.
+///
+/// Leaves hold their accumulators weakly; who made this one holds it. When it is gone, the leaf gets an ordinary
+/// accumulator at its next use. All that asks `is_leaf()`, `requires_grad()` or `grad_fn()` sees an ordinary leaf.
 class gather_node final : public ::torch::autograd::Node {
  public:
   gather_node(at::Tensor weight, std::size_t number, std::weak_ptr<gradient_taker> taker)

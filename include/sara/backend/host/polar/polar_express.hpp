@@ -14,10 +14,11 @@
 
 namespace sara::detail {
 
-/// U_r V_rᵀ at the entries of A by matrix products alone; nothing where a singular value lies between zero
-/// and about 1e-6 of the largest. Five halved first steps come before the eight, to lift singular values from 1e-6 to
-/// 1e-3, and two after them bring the error to rounding.
+/// U_r V_rᵀ at the entries of A by matrix products alone; nothing where a singular value lies between zero and about
+/// 1e-6 of the largest. Five halved first steps come before the eight, to lift singular values from 1e-6 to 1e-3, and
+/// two after them bring the error to rounding.
 /// Complexity: 15 steps of 3 · rows² · cols flops. Extra memory: three dense matrices, in double.
+/// @tparam Computing  the type of the products; a template, so that only units with this engine compile them
 template <std::same_as<double> Computing>
 [[nodiscard]] std::optional<std::vector<Computing>> polar_express_factor(occupied_matrix const& a) {
   using matrix = Eigen::Matrix<Computing, Eigen::Dynamic, Eigen::Dynamic>;
