@@ -54,6 +54,19 @@ struct run {
       schedule->step();
     }
   }
+
+  void save(scratch const& folder) const {
+    // [save]
+    torch::save(model, folder / "model.pt");
+    torch::save(*optimizer, folder / "optimizer.pt");
+    // [/save]
+  }
+
+  /// Goes on after `steps` steps of another run.
+  void resume(scratch const& folder, int steps) {
+    for (int step = 0; step < steps; ++step) schedule->step();  // libtorch's schedulers save nothing
+    torch::load(*optimizer, folder / "optimizer.pt");           // the rate is in the state
+  }
 };
 
 }  // namespace
@@ -73,17 +86,13 @@ TEST_CASE("torch::save and torch::load resume bit by bit, from saved or from bas
         {
           run first{base, type};
           first.train(0, stop);
-          // [save]
-          torch::save(first.model, folder / "model.pt");
-          torch::save(*first.optimizer, folder / "optimizer.pt");
-          // [/save]
+          first.save(folder);
         }
         run second{base, type};
         if (!from_base) torch::load(second.model, folder / "model.pt");
         torch::load(*second.optimizer, folder / "optimizer.pt");
         CHECK(second.optimizer->steps() == stop);
-        for (int step = 0; step < stop; ++step) second.schedule->step();  // libtorch's schedulers save nothing
-        torch::load(*second.optimizer, folder / "optimizer.pt");          // the rate is in the state
+        second.resume(folder, stop);
         second.train(stop, all_steps);
         CHECK(different_weights(*second.model, *through.model).empty());
       }
@@ -100,15 +109,13 @@ TEST_CASE("the usual order: load the model's weights, then make the optimizer, t
   {
     run first{base, torch::kFloat};
     first.train(0, 8);
-    torch::save(first.model, folder / "model.pt");
-    first.backward(8);
-    torch::save(*first.optimizer, folder / "optimizer.pt");  // with a gradient
+    first.backward(8);  // a state with a gradient
+    first.save(folder);
   }
   auto model = std::make_shared<two_layers>();
   torch::load(model, folder / "model.pt");
   run second{*model, torch::kFloat};
-  for (int step = 0; step < 8; ++step) second.schedule->step();
-  torch::load(*second.optimizer, folder / "optimizer.pt");
+  second.resume(folder, 8);
   second.optimizer->step();
   second.schedule->step();
   second.train(9, all_steps);
@@ -126,13 +133,11 @@ TEST_CASE("a state is loaded into a model that was converted after its optimizer
   {
     run first{base, torch::kBFloat16};
     first.train(0, 4);
-    torch::save(*first.optimizer, folder / "optimizer.pt");
+    first.save(folder);
   }
   run second{base, torch::kFloat};
   second.model->to(torch::kBFloat16);
-  torch::load(*second.optimizer, folder / "optimizer.pt");
-  for (int step = 0; step < 4; ++step) second.schedule->step();
-  torch::load(*second.optimizer, folder / "optimizer.pt");
+  second.resume(folder, 4);
   second.backward(4);
   CHECK_FALSE(second.model->fc1->weight.grad().defined());
   second.optimizer->step();
