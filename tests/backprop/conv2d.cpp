@@ -124,7 +124,7 @@ TEST_CASE("random geometry") {
     c.geometry.padding = {numbers.integer(0, 7), numbers.integer(0, 7)};  // past the kernel too
     c.weight = {c.geometry.groups * numbers.integer(1, 3), numbers.integer(1, 3), kernel[0], kernel[1]};
     c.x = {numbers.integer(1, 3), c.weight[1] * c.geometry.groups, numbers.integer(1, 9), numbers.integer(1, 9)};
-    if (i % 4 == 0)  // rows of whole vectors: the kernel's rows are offsets
+    if (i % 4 == 0)  // rows of whole vectors, which may be copied for each column of the kernel
       c.x[3] = std::max<std::int64_t>(
           1, 16 * numbers.integer(1, 2) + c.geometry.dilation[1] * (kernel[1] - 1) - 2 * c.geometry.padding[1]);
     CAPTURE(i);
@@ -133,6 +133,7 @@ TEST_CASE("random geometry") {
     CHECK(deviation<sara::flat_index<host>>(c) == "");
     CHECK(deviation<sara::flat_index<host>, float>(c) == "");
     CHECK(deviation<sara::row_index<host>>(c, 0.9) == "");
+    CHECK(deviation<sara::row_index<host>>(c, sara::detail::aligned_from / 2) == "");
     nonempty += c.dy().product() > 0;
   }
   CHECK(nonempty > 100);
@@ -161,7 +162,7 @@ TEST_CASE("images larger than the workspace go band by band") {
     REQUIRE(16 * 50 * 400 > budget);
     CHECK(deviation<sara::row_index<host>>(c, 0.3) == "");
   }
-  SUBCASE("strided: a strip a weight column") {
+  SUBCASE("strided: a strip for each phase of the pixels") {
     convolution const c{{2, 6, 3, 3}, {1, 6, 180, 190}, {.stride = {2, 2}, .padding = {1, 1}}};
     REQUIRE((2 + 54) * 90 * 95 > budget);
     CHECK(deviation<sara::flat_index<host>>(c, 0.3) == "");

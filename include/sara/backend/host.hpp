@@ -101,7 +101,7 @@ class host {
   }
 
   /// Workspace of the calling thread, kept for the next call: strips of dY and X, 1 MiB in float32 (more only if one
-  /// panel of all channels exceeds that); of every thread, a few padded rows of one channel.
+  /// row of all channels exceeds that). A pixel that is not finite also spoils entries whose tap does not see it.
   template <Positions P, Real R>
   void sampled_convolution(conv2d_shape const& shape, const_tensor_view const& dy, const_tensor_view const& x,
                            P positions, sampling_plan const& plan, R* out) const {

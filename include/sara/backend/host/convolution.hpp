@@ -5,8 +5,6 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
-#include <numeric>
-#include <optional>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -18,20 +16,6 @@
 #include <sara/tensor/view.hpp>
 
 namespace sara::detail {
-
-/// Some rows of one image's output, [first_row, first_row + rows).
-struct band {
-  std::int64_t image, first_row, rows;
-};
-
-/// Cuts the batch into bands of at most max_rows output rows.
-[[nodiscard]] inline std::vector<band> bands_of(conv2d_shape const& c, std::int64_t max_rows) {
-  std::vector<band> out;
-  for (std::int64_t image = 0; image < c.batch; ++image)
-    for (std::int64_t row = 0; row < c.out_height; row += max_rows)
-      out.push_back({image, row, std::min(max_rows, c.out_height - row)});
-  return out;
-}
 
 /// Rows of numbers that follow each other at a pitch, with a stride between neighbours.
 template <class T>
@@ -73,173 +57,217 @@ void copy_rows(pixel_rows<T const> const& from, std::int64_t rows, std::int64_t 
       to[r * to_pitch + w] = static_cast<R>(widen(from.data[r * from.pitch + w * from.stride]));
 }
 
-/// A convolution whose strips are packed and multiplied a few bands at a time, so that the workspace stays bounded.
+/// One axis of a convolution: output o sees pixel o · stride + k · dilation - padding under tap k.
+struct convolution_axis {
+  std::int64_t size, out, kernel, stride, padding, dilation;
+};
+
+/// The pixels of an axis as lines of numbers, with zeros where a tap looks over an edge.
+struct strip_axis {
+  /// Numbers [place, place + length) of a line are the pixels first, first + stride, …, all others zero.
+  struct line {
+    std::int64_t first, place, length;
+  };
+  /// Output o sees number o + shift of a line.
+  struct tap {
+    std::int64_t line, shift;
+  };
+  std::vector<line> lines;
+  std::vector<tap> taps;
+  std::int64_t period = 0;  ///< from a line's start to the start of the same line of the next row or image
+  std::int64_t halo = 0;    ///< the largest shift
+};
+
+[[nodiscard]] constexpr std::int64_t quotient_up(std::int64_t n, std::int64_t by) { return (n + by - 1) / by; }
+
+/// A line for each phase, a pixel's index modulo the stride: every pixel once. Lines follow each other so closely that
+/// one ends in the zeros before the next.
+[[nodiscard]] inline strip_axis phase_lines(convolution_axis const& a) {
+  strip_axis out;
+  auto const margin = quotient_up(a.padding, a.stride);
+  std::int64_t longest = 0;
+  for (std::int64_t k = 0; k < a.kernel; ++k) {
+    auto const seen = k * a.dilation - a.padding + margin * a.stride;  // by output 0, from the margin's start on
+    strip_axis::line const line{seen % a.stride, margin,
+                                std::max<std::int64_t>(0, quotient_up(a.size - seen % a.stride, a.stride))};
+    auto const same = [&](strip_axis::line const& l) { return l.first == line.first; };
+    auto const found = std::find_if(out.lines.begin(), out.lines.end(), same) - out.lines.begin();
+    if (found == std::ssize(out.lines)) out.lines.push_back(line);
+    out.taps.push_back({found, seen / a.stride});
+    out.halo = std::max(out.halo, seen / a.stride);
+    longest = std::max(longest, line.length);
+  }
+  out.period = std::max(longest + margin, a.out + std::max<std::int64_t>(0, out.halo - margin));
+  return out;
+}
+
+/// A line for each tap, as long as the output: a copy more a tap, but nothing is shifted.
+[[nodiscard]] inline strip_axis tap_lines(convolution_axis const& a) {
+  strip_axis out;
+  out.period = a.out;
+  for (std::int64_t k = 0; k < a.kernel; ++k) {
+    auto const seen = k * a.dilation - a.padding;
+    auto const first = std::clamp<std::int64_t>(quotient_up(-seen, a.stride), 0, a.out);
+    auto const last = std::clamp<std::int64_t>(quotient_up(a.size - seen, a.stride), first, a.out);
+    out.taps.push_back({k, 0});
+    out.lines.push_back({first * a.stride + seen, first, last - first});
+  }
+  return out;
+}
+
+/// Output rows [first_row, first_row + rows) of an image, at row `at` of the strips.
+struct band {
+  std::int64_t image, first_row, rows, at;
+};
+
+/// From this density on, a convolution copies the pixels for each column of the kernel: loads that do not cross cache
+/// lines are then worth more than the copies cost.
+inline constexpr double aligned_from = 0.05;
+
+/// A convolution whose strips are packed and multiplied some images, or a part of one, at a time, so that the workspace
+/// stays bounded.
 ///
-/// A strip of dY is an output channel, rows of pixels one after the other. The strip of weight entry (i, kh, kw) is
-/// input channel i as that tap sees it. Two ways to lay these out:
-/// - shifted: a copy a channel and column kw of the kernel, and a row of the kernel is an offset into it. For stride 1,
-///   and a width of whole vectors, without which most loads would cross two cache lines.
-/// - otherwise: a copy for every tap (a panel of im2col).
-/// Either way no zero between rows or images is multiplied.
+/// A strip of dY is an output channel, one of X a line of an input channel: rows one after the other, and so the
+/// images. Weight entry (o, i, kh, kw) is the product of o's strip and one of i's, shifted. Zeros of X lie where a tap
+/// looks over an edge, zeros of dY between its rows; each pixel is copied once, or once a kernel's column. As those
+/// zeros are multiplied too, a pixel that is not finite makes more entries NaN than those whose tap sees it.
 template <Real R>
 class banded_convolution {
  public:
   banded_convolution(conv2d_shape const& shape, const_tensor_view const& dy, const_tensor_view const& x)
-      : c_{shape},
-        dy_{dy},
-        x_{x},
-        shifted_{c_.geometry.stride[0] == 1 && c_.geometry.stride[1] == 1 && c_.out_width % vector_length<R> == 0},
-        halo_{shifted_ ? c_.geometry.dilation[0] * (c_.kernel[0] - 1) : 0},
-        copies_{shifted_ ? c_.kernel[1] : c_.kernel[0] * c_.kernel[1]} {}
+      : c_{shape}, dy_{dy}, x_{x}, rows_{phase_lines(axis(0, c_.height, c_.out_height))} {}
 
-  /// Workspace: strip_budget elements, or what one panel needs; and one band of one channel a thread.
+  /// Workspace: strip_budget elements, or what a row of all channels needs.
   template <Positions P>
   void add(thread_pool& pool, P positions, host_sampling_plan const& plan, R* out) {
     if (positions.count() == 0 || c_.batch == 0 || c_.out_height == 0 || c_.out_width == 0) return;
-    auto const x_strips = c_.in * copies_;
-    auto const strip_count = c_.out + x_strips;
-    auto const budget = std::max(strip_budget, strip_count * panel_length<R>);
-    auto const bands = bands_of(c_, band_rows(budget / c_.out_width, strip_count));
-    auto const together =
-        std::max<std::int64_t>(1, budget / (c_.out_width * (strip_count * bands.front().rows + x_strips * halo_)));
+    bool const aligned =
+        c_.out_width % vector_length<R> == 0 &&
+        static_cast<double>(positions.count()) >= aligned_from * static_cast<double>(positions.shape().size());
+    auto const cols = axis(1, c_.width, c_.out_width);
+    cols_ = aligned ? tap_lines(cols) : phase_lines(cols);
     struct workspace;
-    for (std::int64_t first = 0; first < std::ssize(bands); first += together) {
-      auto const count = std::min(together, std::ssize(bands) - first);
-      std::span<band const> const part{bands.data() + first, static_cast<std::size_t>(count)};
-      auto const rows = std::accumulate(part.begin(), part.end(), std::int64_t{0},
-                                        [](std::int64_t sum, band const& b) { return sum + b.rows; });
-      dy_pitch_ = pitch_of(rows * c_.out_width);
-      x_pitch_ = pitch_of((rows + count * halo_) * c_.out_width);
-      R* const dy_strips = scratch<workspace, R>(c_.out * dy_pitch_ + x_strips * x_pitch_);
-      R* const x_strips_at = dy_strips + c_.out * dy_pitch_;
-      pack_dy(pool, part, dy_strips);
-      pack_x(pool, part, x_strips_at);
+    for (auto const& bands : groups_of_bands()) {
+      auto const length = length_of(bands.back().at + bands.back().rows);
+      dy_pitch_ = pitch_of(length);
+      x_pitch_ = pitch_of(length + rows_.halo * cols_.period + std::max(cols_.period, cols_.halo));
+      R* const dy_strips = scratch<workspace, R>(c_.out * dy_pitch_ + c_.in * lines() * x_pitch_);
+      R* const x_strips = dy_strips + c_.out * dy_pitch_;
+      pack_dy(pool, bands, dy_strips);
+      pack_x(pool, bands, x_strips);
       auto const column = column_offsets();
-      auto const panels = panels_of(part);
+      std::vector<panel> panels;
+      each_panel<R>(length, 0, 0, [&](panel const& p) { panels.push_back(p); });
       add_products(pool, plan,
-                   strips<R>{dy_strips, dy_pitch_, x_strips_at, column.data(), c_.out_per_group(),
-                             c_.geometry.groups > 1 ? c_.in_per_group() * copies_ * x_pitch_ : 0},
+                   strips<R>{dy_strips, dy_pitch_, x_strips, column.data(), c_.out_per_group(),
+                             c_.geometry.groups > 1 ? c_.in_per_group() * lines() * x_pitch_ : 0},
                    std::span<panel const>{panels}, plan.columns(positions), out);
     }
   }
 
  private:
-  /// As many output rows as fit, a whole number of panels if possible.
-  /// @param rows  grid rows of all strips together that fit
-  [[nodiscard]] std::int64_t band_rows(std::int64_t rows, std::int64_t strip_count) const {
-    auto const fit = std::clamp<std::int64_t>((rows - c_.in * copies_ * halo_) / strip_count, 1, c_.out_height);
-    auto const unit = std::max<std::int64_t>(1, panel_length<R> / c_.out_width);
-    return fit < unit ? std::min(unit, c_.out_height) : fit / unit * unit;
+  [[nodiscard]] convolution_axis axis(std::size_t i, std::int64_t size, std::int64_t out) const {
+    auto const& g = c_.geometry;
+    return {size, out, c_.kernel[i], g.stride[i], g.padding[i], g.dilation[i]};
+  }
+
+  /// Strips of an input channel.
+  [[nodiscard]] std::int64_t lines() const { return std::ssize(rows_.lines) * std::ssize(cols_.lines); }
+
+  /// Elements from the first output to the last of so many rows; whole panels, unless there is less than one.
+  [[nodiscard]] std::int64_t length_of(std::int64_t rows) const {
+    auto const length = (rows - 1) * cols_.period + c_.out_width;
+    return round_up(length, length < panel_length<R> ? vector_length<R> : panel_length<R>);
+  }
+
+  /// As many whole images as fit, or parts of one, of about equal size.
+  [[nodiscard]] std::vector<std::vector<band>> groups_of_bands() const {
+    auto const x_strips = c_.in * lines();
+    auto const fit = (strip_budget / cols_.period - x_strips * rows_.halo) / (c_.out + x_strips);
+    std::vector<std::vector<band>> groups;
+    if (fit >= c_.out_height) {
+      auto const count = quotient_up(c_.batch, 1 + (fit - c_.out_height) / rows_.period);
+      for (std::int64_t g = 0; g < count; ++g) {
+        auto& bands = groups.emplace_back();
+        for (auto image = c_.batch * g / count; image < c_.batch * (g + 1) / count; ++image)
+          bands.push_back({image, 0, c_.out_height, std::ssize(bands) * rows_.period});
+      }
+      return groups;
+    }
+    auto const most = std::max<std::int64_t>(1, fit);
+    auto const cost = [&](std::int64_t rows) { return quotient_up(c_.out_height, rows) * length_of(rows); };
+    auto best = most;
+    for (auto rows = most - 1; rows > most / 2; --rows)
+      if (cost(rows) < cost(best)) best = rows;
+    for (std::int64_t image = 0; image < c_.batch; ++image)
+      for (std::int64_t row = 0; row < c_.out_height; row += best)
+        groups.push_back({{image, row, std::min(best, c_.out_height - row), 0}});
+    return groups;
   }
 
   /// Strips are an odd number of vectors apart, so that equal places of many strips do not share a cache set.
   [[nodiscard]] static std::int64_t pitch_of(std::int64_t length) {
-    return (round_up(length, vector_length<R>) / vector_length<R> | 1) * vector_length<R>;
+    return (quotient_up(length, vector_length<R>) | 1) * vector_length<R>;
   }
 
   /// Where the strip of each weight column begins.
   [[nodiscard]] std::vector<std::uint32_t> column_offsets() const {
-    require<shape_error>(c_.in * copies_ * x_pitch_ <= std::int64_t{0xffffffff},
-                         "conv2d: expected strips of at most 2^32 elements, got ", c_.in * copies_ * x_pitch_);
+    require<shape_error>(c_.in * lines() * x_pitch_ <= std::int64_t{0xffffffff},
+                         "conv2d: expected strips of at most 2^32 elements, got ", c_.in * lines() * x_pitch_);
     std::vector<std::uint32_t> column;
     for (std::int64_t i = 0; i < c_.in_per_group(); ++i)
-      for (std::int64_t kh = 0; kh < c_.kernel[0]; ++kh)
-        for (std::int64_t kw = 0; kw < c_.kernel[1]; ++kw) {
-          auto const copy = shifted_ ? kw : kh * c_.kernel[1] + kw;
-          auto const shift = shifted_ ? kh * c_.geometry.dilation[0] * c_.out_width : 0;
-          column.push_back(static_cast<std::uint32_t>((i * copies_ + copy) * x_pitch_ + shift));
+      for (auto const& row : rows_.taps)
+        for (auto const& col : cols_.taps) {
+          auto const strip = i * lines() + row.line * std::ssize(cols_.lines) + col.line;
+          column.push_back(static_cast<std::uint32_t>(strip * x_pitch_ + row.shift * cols_.period + col.shift));
         }
     return column;
-  }
-
-  [[nodiscard]] std::vector<panel> panels_of(std::span<band const> bands) const {
-    std::vector<panel> panels;
-    auto const add = [&](panel const& p) { panels.push_back(p); };
-    std::int64_t dy = 0;
-    if (!shifted_) {
-      for (auto const& b : bands) dy += b.rows * c_.out_width;
-      each_panel<R>(dy, 0, 0, add);
-      return panels;
-    }
-    std::int64_t x = 0;
-    for (auto const& b : bands) {
-      each_panel<R>(b.rows * c_.out_width, dy, x, add);
-      dy += b.rows * c_.out_width;
-      x += (b.rows + halo_) * c_.out_width;
-    }
-    return panels;
   }
 
   void pack_dy(thread_pool& pool, std::span<band const> bands, R* strips) const {
     visit(dy_.type(), [&]<class T>() {
       auto const dy = dy_.template as<T>();
       pool.parallel_for(c_.out, [&](std::int64_t o) {
-        R* to = strips + o * dy_pitch_;
-        R* const end = to + dy_pitch_;
+        R* const to = strips + o * dy_pitch_;
+        std::fill_n(to, dy_pitch_, R{0});
         for (auto const& b : bands) {
           auto const* const from = dy.data + b.image * dy.stride[0] + o * dy.stride[1] + b.first_row * dy.stride[2];
-          copy_rows<R, T>({from, dy.stride[2], dy.stride[3]}, b.rows, c_.out_width, to, c_.out_width);
-          to += b.rows * c_.out_width;
+          copy_rows<R, T>({from, dy.stride[2], dy.stride[3]}, b.rows, c_.out_width, to + b.at * cols_.period,
+                          cols_.period);
         }
-        std::fill(to, end, R{0});
       });
     });
   }
 
   void pack_x(thread_pool& pool, std::span<band const> bands, R* strips) const {
-    struct padded_band;
-    auto const& g = c_.geometry;
-    auto const width = (c_.out_width - 1) * g.stride[1] + g.dilation[1] * (c_.kernel[1] - 1) + 1;
-    auto const rows = (bands.front().rows - 1) * g.stride[0] + g.dilation[0] * (c_.kernel[0] - 1) + 1;
     visit(x_.type(), [&]<class T>() {
       auto const x = x_.template as<T>();
+      auto const [row_stride, col_stride] = c_.geometry.stride;
       pool.parallel_for(c_.in, [&](std::int64_t i) {
-        R* const padded = scratch<padded_band, R>(rows * width);
-        R* const to = strips + i * copies_ * x_pitch_;
-        std::int64_t at = 0;
-        std::optional<frame> before;
-        for (auto const& b : bands) {
-          auto const f = frame_of(b, (b.rows - 1) * g.stride[0] + g.dilation[0] * (c_.kernel[0] - 1) + 1, width);
-          if (before != f) std::fill(padded, padded + rows * width, R{0});  // once, where bands are whole images
-          before = f;
-          auto const* const pixels = x.data + b.image * x.stride[0] + i * x.stride[1] + (f.top + f.first) * x.stride[2];
-          copy_rows<R, T>({pixels, x.stride[2], x.stride[3]}, f.last - f.first, f.inside,
-                          padded + f.first * width + f.left, width);
-          for (std::int64_t copy = 0; copy < copies_; ++copy) {
-            auto const kh = shifted_ ? 0 : copy / c_.kernel[1], kw = copy % c_.kernel[1];
-            R const* const from = padded + kh * g.dilation[0] * width + kw * g.dilation[1];
-            copy_rows<R, R>({from, width * g.stride[0], g.stride[1]}, b.rows + halo_, c_.out_width,
-                            to + copy * x_pitch_ + at, c_.out_width);
+        R* to = strips + i * lines() * x_pitch_;
+        for (auto const& row : rows_.lines)
+          for (auto const& col : cols_.lines) {
+            std::fill_n(to, x_pitch_, R{0});
+            for (auto const& b : bands) {
+              auto const first = std::max(row.place, b.first_row);  // of the line's numbers
+              auto const last = std::min(row.place + row.length, b.first_row + b.rows + rows_.halo);
+              auto const* const from = x.data + b.image * x.stride[0] + i * x.stride[1] +
+                                       (row.first + (first - row.place) * row_stride) * x.stride[2] +
+                                       col.first * x.stride[3];
+              copy_rows<R, T>({from, row_stride * x.stride[2], col_stride * x.stride[3]}, last - first, col.length,
+                              to + (b.at + first - b.first_row) * cols_.period + col.place, cols_.period);
+            }
+            to += x_pitch_;
           }
-          at += (b.rows + halo_) * c_.out_width;
-        }
-        for (std::int64_t copy = 0; copy < copies_; ++copy)
-          std::fill(to + copy * x_pitch_ + at, to + (copy + 1) * x_pitch_, R{0});
       });
     });
-  }
-
-  /// Where a band's input lies in its image: rows [first, last) of the band and columns [left, left + inside) of its
-  /// width are pixels, the others padding.
-  struct frame {
-    std::int64_t top, first, last, left, inside;  // top: image row of the band's first
-    friend bool operator==(frame const& a, frame const& b) { return a.first == b.first && a.last == b.last; }
-  };
-  [[nodiscard]] frame frame_of(band const& b, std::int64_t rows, std::int64_t width) const {
-    auto const& g = c_.geometry;
-    auto const top = b.first_row * g.stride[0] - g.padding[0];
-    auto const first = std::clamp<std::int64_t>(-top, 0, rows);
-    auto const left = std::min(g.padding[1], width);
-    return {top, first, std::clamp<std::int64_t>(c_.height - top, first, rows), left,
-            std::clamp<std::int64_t>(c_.width, 0, width - left)};
   }
 
   conv2d_shape c_;
   const_tensor_view dy_;
   const_tensor_view x_;
-  bool shifted_;
-  std::int64_t halo_;    // rows that a band of X has beyond its output rows
-  std::int64_t copies_;  // strips of an input channel
+  strip_axis rows_;
+  strip_axis cols_;
   std::int64_t dy_pitch_ = 0;
   std::int64_t x_pitch_ = 0;
 };

@@ -45,35 +45,38 @@ SARA_INLINE void store(lanes<R> const& from, R* to) {
   std::memcpy(to, &from, sizeof from);
 }
 
-/// What becomes of a and b when they exchange lanes at distance H: `even` keeps a's lower ones and gets b's, `odd` the
-/// upper ones. The step of a transposition, and of a sum over lanes.
-template <std::size_t H, Real R>
-SARA_INLINE void exchange(lanes<R> const& a, lanes<R> const& b, lanes<R>& even, lanes<R>& odd) {
+/// to[l] = lane from(l) of a and b, one after the other.
+/// @tparam From  a lambda without captures: std::size_t → std::size_t, constant
+template <Real R, class From>
+SARA_INLINE void shuffle(lanes<R> const& a, lanes<R> const& b, lanes<R>& to, From) {
   constexpr auto n = lane_count<R>;
 #ifdef __CUDACC__  // nvcc's front end has no shuffles
-  R ab[2 * n], lower[n], upper[n];
+  R ab[2 * n], picked[n];
   store<R>(a, ab);
   store<R>(b, ab + n);
-  for (std::size_t i = 0; i < n; ++i) {
-    lower[i] = ab[i & H ? n + i - H : i];
-    upper[i] = ab[i & H ? n + i : i + H];
-  }
-  load<R>(even, lower);
-  load<R>(odd, upper);
+  for (std::size_t l = 0; l < n; ++l) picked[l] = ab[From{}(l)];
+  load<R>(to, picked);
 #else
   [&]<std::size_t... At>(std::index_sequence<At...>) __attribute__((always_inline)) {
 #ifdef __clang__
-    lanes<R> const upper = __builtin_shufflevector(a, b, (At & H ? n + At : At + H)...);
-    even = __builtin_shufflevector(a, b, (At & H ? n + At - H : At)...);
+    to = __builtin_shufflevector(a, b, From{}(At)...);
 #else
-    using index = typename lanes_of<R>::index;
-    lanes<R> const upper = __builtin_shuffle(a, b, index{(At & H ? n + At : At + H)...});
-    even = __builtin_shuffle(a, b, index{(At & H ? n + At - H : At)...});
+    to = __builtin_shuffle(a, b, typename lanes_of<R>::index{From{}(At)...});
 #endif
-    odd = upper;
   }
   (std::make_index_sequence<n>{});
 #endif
+}
+
+/// a and b exchange lanes at distance H: a keeps its lower ones and gets b's, b the upper ones. The step of a
+/// transposition.
+template <std::size_t H, Real R>
+SARA_INLINE void exchange(lanes<R>& a, lanes<R>& b) {
+  constexpr auto n = lane_count<R>;
+  lanes<R> lower;
+  shuffle<R>(a, b, lower, [](std::size_t l) { return (l & H) != 0 ? n + l - H : l; });
+  shuffle<R>(a, b, b, [](std::size_t l) { return (l & H) != 0 ? n + l : l + H; });
+  a = lower;
 }
 
 /// rows[i][j] = rows[j][i]
@@ -82,9 +85,23 @@ SARA_INLINE void transpose(std::array<lanes<R>, lane_count<R>>& rows) {
   if constexpr (H < lane_count<R>) {
     SARA_UNROLL
     for (std::size_t i = 0; i < lane_count<R>; ++i)
-      if ((i & H) == 0) exchange<H, R>(rows[i], rows[i + H], rows[i], rows[i + H]);
+      if ((i & H) == 0) exchange<H, R>(rows[i], rows[i + H]);
     transpose<R, 2 * H>(rows);
   }
+}
+
+/// Of each Group lanes of a, followed by the same of b, dealt in pieces of Piece lanes: the sums of neighbouring
+/// pieces. One instruction a shuffle where a piece is a number in 16 bytes, or 16 bytes of the whole.
+template <std::size_t Piece, std::size_t Group, Real R>
+SARA_INLINE void add_neighbours(lanes<R> const& a, lanes<R> const& b, lanes<R>& sum) {
+  static constexpr auto source = [](std::size_t l, std::size_t odd) {
+    auto const at = (2 * (l % Group / Piece) + odd) * Piece + l % Piece;  // in the Group lanes of a and those of b
+    return at / Group * lane_count<R> + l / Group * Group + at % Group;
+  };
+  lanes<R> even, odd;
+  shuffle<R>(a, b, even, [](std::size_t l) { return source(l, 0); });
+  shuffle<R>(a, b, odd, [](std::size_t l) { return source(l, 1); });
+  sum = even + odd;
 }
 
 /// Lane l of v[0] becomes the sum of all lanes of v[l], for the first N ≤ lane_count; the other lanes mean nothing.
@@ -92,15 +109,31 @@ SARA_INLINE void transpose(std::array<lanes<R>, lane_count<R>>& rows) {
 template <Real R, std::size_t N, std::size_t H = 1>
 SARA_INLINE void sum_lanes(lanes<R>* v) {
   if constexpr (H < lane_count<R>) {
+    constexpr auto of_16_bytes = 16 / sizeof(R);
+    constexpr bool inside = H < of_16_bytes;
     constexpr auto pairs = (N + 1) / 2;
     SARA_UNROLL
-    for (std::size_t i = 0; i < pairs; ++i) {
-      lanes<R> even, odd;
-      exchange<H, R>(v[2 * i], v[2 * i + (2 * i + 1 < N)], even, odd);
-      v[i] = even + odd;
-    }
+    for (std::size_t i = 0; i < pairs; ++i)
+      add_neighbours<inside ? 1 : of_16_bytes, inside ? of_16_bytes : lane_count<R>, R>(
+          v[2 * i], v[2 * i + (2 * i + 1 < N)], v[i]);
     sum_lanes<R, pairs, 2 * H>(v);
   }
+}
+
+/// to[l] += from[l] for the first N lanes, in pieces of powers of two: numbers beyond them are not touched.
+template <std::size_t N, Real R, std::size_t Piece = lane_count<R>>
+SARA_INLINE void add_first(R const* from, R* to) {
+  if constexpr ((N & Piece) != 0) {
+    typedef R piece __attribute__((vector_size(Piece * sizeof(R))));  // NOLINT(modernize-use-using): as lanes_of
+    piece sum, more;
+    std::memcpy(&sum, to, sizeof sum);
+    std::memcpy(&more, from, sizeof more);
+    sum += more;
+    std::memcpy(to, &sum, sizeof sum);
+    from += Piece;
+    to += Piece;
+  }
+  if constexpr (Piece > 1) add_first<N, R, Piece / 2>(from, to);
 }
 
 }  // namespace sara::detail

@@ -123,13 +123,11 @@ SARA_INLINE void add_chunk(R const* dy, R const* x, std::uint32_t const* column,
     if (N - first >= n) {
       sum_lanes<R, n>(sums + first);
       store<R>(sums[first], part.data());
-      SARA_UNROLL
-      for (std::size_t k = 0; k < n; ++k) out[first + k] += part[k];
+      add_first<n, R>(part.data(), out + first);
     } else {
       sum_lanes<R, last_count>(sums + first);
       store<R>(sums[first], part.data());
-      SARA_UNROLL
-      for (std::size_t k = 0; k < last_count; ++k) out[first + k] += part[k];
+      add_first<last_count, R>(part.data(), out + first);
     }
   }
 }
