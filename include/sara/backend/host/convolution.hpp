@@ -242,7 +242,7 @@ class banded_convolution {
   void pack_x(thread_pool& pool, std::span<band const> bands, R* strips) const {
     visit(x_.type(), [&]<class T>() {
       auto const x = x_.template as<T>();
-      auto const [row_stride, col_stride] = c_.geometry.stride;
+      auto const row_stride = c_.geometry.stride[0], col_stride = c_.geometry.stride[1];
       pool.parallel_for(c_.in, [&](std::int64_t i) {
         R* to = strips + i * lines() * x_pitch_;
         for (auto const& row : rows_.lines)
