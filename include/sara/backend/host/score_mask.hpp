@@ -9,16 +9,21 @@
 #include <limits>
 #include <type_traits>
 
+#include <sara/backend/host/lanes.hpp>
 #include <sara/backend/order.hpp>
 #include <sara/tensor/view.hpp>
+
+#if defined(__SSE2__) && !defined(__CUDACC__)
+#include <immintrin.h>
+#endif
 
 namespace sara::detail {
 
 /// Entries of one task of a selection pass; fixed, so that results do not depend on the threads.
 inline constexpr std::int64_t selection_range = 1 << 16;
 
-/// Entries that are looked at together, several times if need be: they fit the first-level cache.
-inline constexpr std::int64_t selection_block = 1 << 11;
+/// Entries that are looked at together, several times if need be: few enough that looking overlaps with reading.
+inline constexpr std::int64_t selection_block = 1 << 9;
 
 inline constexpr std::size_t word_entries = 64;
 
@@ -31,15 +36,52 @@ using block_mask = std::array<std::uint64_t, selection_block / word_entries>;
   return n;
 }
 
+/// Bit i of the result is byte i of 64, which are 0 or 0xff each.
+[[nodiscard]] inline std::uint64_t bits_of(std::uint8_t const* bytes) {
+#if defined(__AVX512BW__) && !defined(__CUDACC__)
+  return _mm512_movepi8_mask(_mm512_loadu_si512(bytes));
+#else
+  std::uint64_t bits = 0;
+#if defined(__SSE2__) && !defined(__CUDACC__)
+  for (int i = 0; i < 64; i += 16) {
+    auto const sixteen = _mm_movemask_epi8(_mm_loadu_si128(reinterpret_cast<__m128i const*>(bytes + i)));
+    bits |= std::uint64_t{static_cast<std::uint32_t>(sixteen)} << i;
+  }
+#else
+  for (int i = 0; i < 64; i += 8) {
+    std::uint64_t eight = 0;
+    std::memcpy(&eight, bytes + i, sizeof eight);
+    bits |=
+        (eight & 0x0101010101010101u) * 0x0102040810204080u >> 56 << i;  // the product gathers them in its upper byte
+  }
+#endif
+  return bits;
+#endif
+}
+
 /// Appends the numbers of a word's set bits, from `first` on, to a buffer with room for 64. Eight at a time without
 /// asking how many there are: a branch for each bit costs more than bits that are overwritten.
 inline std::int64_t* list_set(std::uint64_t word, std::int64_t first, std::int64_t* to) {
   auto const n = std::popcount(word);
+#if defined(__AVX512VBMI2__) && !defined(__CUDACC__)
+  alignas(64) static constexpr auto numbers = [] {
+    std::array<std::uint8_t, word_entries> all{};
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::uint8_t>(i);
+    return all;
+  }();
+  alignas(64) std::array<std::uint8_t, word_entries> set;
+  _mm512_store_si512(set.data(), _mm512_maskz_compress_epi8(word, _mm512_load_si512(numbers.data())));
+  for (int listed = 0; listed < n; listed += 8) {
+    auto const eight = _mm_loadl_epi64(reinterpret_cast<__m128i const*>(set.data() + listed));
+    _mm512_storeu_si512(to + listed, _mm512_maskz_cvtepu8_epi64(0xff, eight) + _mm512_set1_epi64(first));
+  }
+#else
   for (int listed = 0; listed < n; listed += 8)
     for (int i = 0; i < 8; ++i) {
       to[listed + i] = first + std::countr_zero(word);
       word &= word - 1;
     }
+#endif
   return to + n;
 }
 
@@ -64,8 +106,9 @@ class entry_block {
   void read(entries<T const> const& weights, std::int64_t first) {
     first_ = first;
     count_ = std::min(selection_block, weights.count - first);
-    bool const has_next = weights.dense && weights.count - first >= 2 * selection_block;
-    ahead_ = has_next ? reinterpret_cast<char const*>(weights.data + first + selection_block) : nullptr;
+    constexpr auto ahead = static_cast<std::int64_t>((16 << 10) / sizeof(T));
+    bool const goes_on = weights.dense && weights.count - first >= ahead + selection_block;
+    ahead_ = goes_on ? reinterpret_cast<char const*>(weights.data + first + ahead) : nullptr;
     at_ = in_place(weights);
     if (at_ == nullptr) {
       at_ = widened_.data();
@@ -75,7 +118,7 @@ class entry_block {
       else
         for (std::int64_t i = 0; i < count_; ++i) widened_[static_cast<std::size_t>(i)] = widen(weights[first + i]);
     }
-    not_finite_ = count_not_finite(at_, count_);
+    not_finite_ = count_not_finite();
   }
 
   [[nodiscard]] std::int64_t first() const { return first_; }
@@ -101,45 +144,52 @@ class entry_block {
     return nullptr;
   }
 
-  /// Answers as bytes first, in a loop that compilers vectorise whatever the score, then eight bytes to eight bits.
+  /// Answers as bytes first, in a loop that compilers vectorise whatever the score.
   template <class Found>
   [[nodiscard]] block_mask mask_of(Found const& found) const {
     std::array<std::uint8_t, selection_block> answers;
+    auto const answer = [&](std::int64_t i) {
+      answers[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(-static_cast<int>(found(at_[i], first_ + i)));
+    };
     if (count_ == selection_block) {  // a number of steps that the compiler knows
-      for (std::int64_t i = 0; i < selection_block; ++i)
-        answers[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(found(at_[i], first_ + i));
+      for (std::int64_t i = 0; i < selection_block; ++i) answer(i);
     } else {
       answers.fill(0);
-      for (std::int64_t i = 0; i < count_; ++i)
-        answers[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(found(at_[i], first_ + i));
+      for (std::int64_t i = 0; i < count_; ++i) answer(i);
     }
     block_mask mask;
     for (std::size_t word = 0; word < mask.size(); ++word) {
       if (ahead_ != nullptr)
         for (std::size_t byte = 0; byte < word_entries * sizeof(T); byte += 64)
           __builtin_prefetch(ahead_ + word * word_entries * sizeof(T) + byte);
-      mask[word] = 0;
-      for (std::size_t byte = 0; byte < 8; ++byte) {
-        std::uint64_t eight = 0;  // each 0 or 1; the product gathers them in its upper byte
-        std::memcpy(&eight, &answers[word * word_entries + byte * 8], sizeof eight);
-        mask[word] |= eight * 0x0102040810204080u >> 56 << byte * 8;
-      }
+      mask[word] = bits_of(answers.data() + word * word_entries);
     }
     return mask;
   }
 
-  [[nodiscard]] static std::int64_t count_not_finite(real const* at, std::int64_t count) {
-    using bits = std::conditional_t<sizeof(real) == 4, std::int32_t, std::int64_t>;
+  [[nodiscard]] std::int64_t count_not_finite() const {
+    using bits = std::conditional_t<sizeof(real) == 4, std::uint32_t, std::uint64_t>;
     constexpr auto infinity = std::bit_cast<bits>(std::numeric_limits<real>::infinity());
-    bits n = 0;
-    for (std::int64_t i = 0; i < count; ++i) n += (std::bit_cast<bits>(at[i]) & infinity) == infinity;
+    if (count_ == selection_block) {
+      constexpr auto exponent_unit = infinity & ~(infinity << 1);
+      typename lanes_of<real>::bits any{}, w;
+      for (std::int64_t i = 0; i < selection_block; i += static_cast<std::int64_t>(lane_count<real>)) {
+        std::memcpy(&w, at_ + i, sizeof w);
+        any |= (w & infinity) + exponent_unit;  // an exponent of ones, and no other, carries into the sign
+      }
+      bits signs = 0;
+      for (std::size_t l = 0; l < lane_count<real>; ++l) signs |= any[l];
+      if (signs >> (8 * sizeof(bits) - 1) == 0) return 0;
+    }
+    std::int64_t n = 0;
+    for (std::int64_t i = 0; i < count_; ++i) n += (std::bit_cast<bits>(at_[i]) & infinity) == infinity;
     return n;
   }
 
   std::int64_t first_ = 0;
   std::int64_t count_ = 0;
   std::int64_t not_finite_ = 0;
-  char const* ahead_ = nullptr;  // the next block, to be fetched while this one is looked at
+  char const* ahead_ = nullptr;  // a later block, to be fetched while this one is looked at
   real const* at_ = nullptr;
   std::array<real, selection_block> widened_;
 };
