@@ -210,7 +210,7 @@ TEST_CASE("a bracket knows whether the cut is in it") {
   sara::thread_pool pool{2};
   sara::detail::key_bracket const middle{sorted[1000], sorted[1500]};
   for (std::int64_t const rank : {1, 1000, 1001, 1200, 1500, 1501, 1502, 5000, 200'000}) {
-    auto const cut = sara::detail::cut_within(pool, scored, rank, middle);
+    auto const cut = sara::detail::cut_within(pool, scored, rank, {middle, 500});
     auto const expected = oracle(sorted, rank);
     CAPTURE(rank);
     CHECK(cut.has_value() == (expected.bound >= middle.lowest && expected.bound <= middle.highest));
@@ -222,7 +222,7 @@ TEST_CASE("a bracket with too much inside is given up") {
   auto const w = sara::test::uniform<float>("wide", 3'000'000);
   std::vector<scored_tensor<magnitude>> const tensors{{sara::view(w), {}}};
   sara::thread_pool pool{2};
-  CHECK_FALSE(sara::detail::cut_within(pool, std::span{tensors}, 1'000'000, {}).has_value());
+  CHECK_FALSE(sara::detail::cut_within(pool, std::span{tensors}, 1'000'000, {{}, 60'000}).has_value());
 }
 
 TEST_CASE("radix selection finds the same cut as the bracket") {

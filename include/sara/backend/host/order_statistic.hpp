@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <numeric>
 #include <optional>
 #include <span>
@@ -31,27 +33,47 @@ template <Score S>
   return n;
 }
 
-/// A bracket of the cut for `rank`, from a sample of 65,536 keys: four standard deviations to each side of the rank's
-/// place in it, which contain the cut in all but one of 16,000 cases and less than 2 % of spread-out keys. Of few
-/// entries it is everything.
+/// A bracket of the cut for `rank`, and how many keys it is expected to contain.
+struct sampled_keys {
+  key_bracket bracket;
+  std::int64_t expected;
+};
+
+/// From a sample of 65,536 keys, one of each of as many equal parts of the entries: four standard deviations to each
+/// side of the rank's place in it, which contain the cut in all but one of 16,000 cases and less than 2 % of spread-out
+/// keys. Of few entries it is everything.
 template <Score S>
-[[nodiscard]] key_bracket sampled_bracket(thread_pool& pool, std::span<scored_tensor<S> const> scored,
-                                          std::int64_t rank) {
-  constexpr std::int64_t size = 1 << 16;
+[[nodiscard]] sampled_keys sampled_bracket(thread_pool& pool, std::span<scored_tensor<S> const> scored,
+                                           std::int64_t rank) {
+  constexpr int log_size = 16;
+  constexpr std::int64_t size = 1 << log_size;
   constexpr std::int64_t tasks = 64;
+  constexpr std::size_t of_task = size / tasks;
   auto const in_all = entries_in_all(scored);
-  if (in_all <= 4 * size) return {};
-  std::vector<std::uint64_t> keys(size);
+  if (in_all <= 4 * size) return {{}, in_all};
+  auto const keys = std::make_unique_for_overwrite<std::uint64_t[]>(size);
+  auto const part = [&](std::int64_t i) { return (in_all >> log_size) * i + ((in_all & (size - 1)) * i >> log_size); };
   pool.parallel_for(tasks, [&](std::int64_t task) {
-    for (auto i = task * (size / tasks); i < (task + 1) * (size / tasks); ++i) {
-      auto entry =
-          static_cast<std::int64_t>(counter_bits(0, stream_of("order_statistic"), static_cast<std::uint64_t>(i)) %
-                                    static_cast<std::uint64_t>(in_all));
-      auto const* s = scored.data();
-      for (; entry >= s->tensor.size(); ++s) entry -= s->tensor.size();
-      keys[static_cast<std::size_t>(i)] = visit(s->tensor.type(), [&]<class T>() {
-        return entry_key(s->score, widen(s->tensor.template as<T>()[entry]), entry);
+    std::array<std::int64_t, of_task> entries;
+    auto const first = task * std::ssize(entries);
+    for (std::int64_t i = 0; i < std::ssize(entries); ++i) {
+      auto const start = part(first + i);
+      auto const length = static_cast<std::uint64_t>(part(first + i + 1) - start);
+      auto const bits = counter_bits(0, stream_of("order_statistic"), static_cast<std::uint64_t>(first + i));
+      entries[static_cast<std::size_t>(i)] = start + static_cast<std::int64_t>(bits % length);
+    }
+    std::size_t i = 0;
+    std::int64_t before = 0;  // entries of the tensors before s
+    for (auto const& s : scored) {
+      auto const end = before + s.tensor.size();
+      visit(s.tensor.type(), [&]<class T>() {
+        auto const weights = s.tensor.template as<T>();
+        for (; i < entries.size() && entries[i] < end; ++i) {
+          auto const at = entries[i] - before;
+          keys[static_cast<std::size_t>(first) + i] = entry_key(s.score, widen(weights[at]), at);
+        }
       });
+      before = end;
     }
   });
   auto const fraction = std::min(1.0, static_cast<double>(rank) / static_cast<double>(in_all));
@@ -61,36 +83,34 @@ template <Score S>
   auto const first = static_cast<std::int64_t>(place - margin);
   auto const last = static_cast<std::int64_t>(place + margin);
   if (last < size) {
-    std::nth_element(keys.begin(), keys.begin() + last, keys.end());
+    std::nth_element(keys.get(), keys.get() + last, keys.get() + size);
     out.highest = std::min(out.highest, keys[static_cast<std::size_t>(last)]);
   }
   if (first >= 0) {
-    std::nth_element(keys.begin(), keys.begin() + first, keys.begin() + std::min(last, size));
+    std::nth_element(keys.get(), keys.get() + first, keys.get() + std::min(last, size));
     out.lowest = std::min(out.highest, keys[static_cast<std::size_t>(first)]);
   }
-  return out;
+  return {out, static_cast<std::int64_t>(2 * margin / size * static_cast<double>(in_all))};
 }
 
-/// The cut for `rank` where it lies in the bracket, and the keys strictly inside are few.
+/// The cut for `rank` where it lies in the bracket, and the keys strictly inside are not many more than expected.
 ///
-/// Complexity: one read, and nth_element of the keys inside. Extra memory: 16 bytes for at most one key in sixteen of
-/// a million entries and more, and 56 bytes a range.
+/// Complexity: one read, and nth_element of the keys inside. Extra memory: 12 bytes an expected key, and a MiB.
 template <Score S>
 [[nodiscard]] std::optional<key_cut> cut_within(thread_pool& pool, std::span<scored_tensor<S> const> scored,
-                                                std::int64_t rank, key_bracket const& bracket) {
+                                                std::int64_t rank, sampled_keys const& sample) {
+  auto const& bracket = sample.bracket;
   struct range {
     scored_tensor<S> const* from;
     std::int64_t first;
     std::int64_t below = 0, at_lowest = 0, at_highest = 0;
-    std::vector<std::uint64_t> inside = {};
-    bool overflows = false;
   };
   std::vector<range> ranges;
   for (auto const& s : scored)
     for (std::int64_t first = 0; first < s.tensor.size(); first += selection_range) ranges.push_back({&s, first});
-  // of each range a sixteenth, or everything if that is little
-  auto const most = std::max<std::int64_t>(selection_range / 16,
-                                           (std::int64_t{1} << 20) / std::max<std::int64_t>(1, std::ssize(ranges)));
+  auto const room = sample.expected + sample.expected / 2 + (1 << 17);
+  auto const inside = std::make_unique_for_overwrite<std::uint64_t[]>(static_cast<std::size_t>(room));
+  std::atomic<std::int64_t> count_inside = 0;  // their order is the threads', but the one of a rank is not
 
   pool.parallel_for(std::ssize(ranges), [&](std::int64_t number) {
     auto& r = ranges[static_cast<std::size_t>(number)];
@@ -99,7 +119,14 @@ template <Score S>
       auto const end = std::min(weights.count, r.first + selection_range);
       entry_block<T> block;
       std::array<std::int64_t, selection_block + word_entries> listed;
-      for (auto first = r.first; first < end && !r.overflows; first += selection_block) {
+      std::array<std::uint64_t, 8 * selection_block> found;
+      std::int64_t count = 0;
+      auto const hand_over = [&] {
+        auto const at = count_inside.fetch_add(count, std::memory_order_relaxed);
+        if (at + count <= room) std::copy_n(found.data(), count, inside.get() + at);
+        count = 0;
+      };
+      for (auto first = r.first; first < end; first += selection_block) {
         block.read(weights, first);
         auto const below = block.below(r.from->score, bracket.lowest);
         auto within = block.below(r.from->score, bracket.highest + 1);
@@ -112,40 +139,39 @@ template <Score S>
         auto const* const last = list_set(within, 0, listed.data());
         for (auto const* i = listed.data(); i < last; ++i) {
           auto const key = order_key(r.from->score(block[*i], first + *i));
-          if (key == bracket.lowest)
-            ++r.at_lowest;
-          else if (key == bracket.highest)
-            ++r.at_highest;
-          else
-            r.inside.push_back(key);
+          found[static_cast<std::size_t>(count)] = key;
+          r.at_lowest += key == bracket.lowest;
+          r.at_highest += key == bracket.highest;
+          count += key != bracket.lowest && key != bracket.highest;
         }
-        r.overflows = std::ssize(r.inside) > most;
+        if (count > std::ssize(found) - selection_block) {
+          if (count_inside.load(std::memory_order_relaxed) > room) return;
+          hand_over();
+        }
       }
+      hand_over();
     });
   });
 
-  std::int64_t below = 0, at_lowest = 0, inside = 0, at_highest = 0;
+  auto const count = count_inside.load();
+  if (count > room) return {};
+  std::int64_t below = 0, at_lowest = 0, at_highest = 0;
   for (auto const& r : ranges) {
-    if (r.overflows) return {};
     below += r.below;
     at_lowest += r.at_lowest;
-    inside += std::ssize(r.inside);
     at_highest += r.at_highest;
   }
   // with everything in the bracket, a rank beyond the finite entries is that of their last
   bool const is_all = bracket.lowest == 0 && bracket.highest == never_key - 1;
-  auto left = (is_all ? std::min(rank, at_lowest + inside + at_highest) : rank) - below;
+  auto left = (is_all ? std::min(rank, at_lowest + count + at_highest) : rank) - below;
   if (is_all && left == 0) return key_cut{};
-  if (left <= 0 || left > at_lowest + inside + at_highest) return {};
+  if (left <= 0 || left > at_lowest + count + at_highest) return {};
   if (left <= at_lowest) return key_cut{bracket.lowest, left};
   left -= at_lowest;
-  if (left > inside) return key_cut{bracket.highest, left - inside};
-  std::vector<std::uint64_t> keys;
-  keys.reserve(static_cast<std::size_t>(inside));
-  for (auto const& r : ranges) keys.insert(keys.end(), r.inside.begin(), r.inside.end());
-  auto const nth = keys.begin() + (left - 1);
-  std::nth_element(keys.begin(), nth, keys.end());
-  return key_cut{*nth, left - std::count_if(keys.begin(), nth, [&](std::uint64_t key) { return key < *nth; })};
+  if (left > count) return key_cut{bracket.highest, left - count};
+  auto* const nth = inside.get() + (left - 1);
+  std::nth_element(inside.get(), nth, inside.get() + count);
+  return key_cut{*nth, left - std::count_if(inside.get(), nth, [&](std::uint64_t key) { return key < *nth; })};
 }
 
 /// Calls f(key, index) for the entries of [first, last) in order.
