@@ -52,15 +52,15 @@ class basic_velocity_loss {
  public:
   explicit basic_velocity_loss(basic_model<Layers>& of) : model_{of} {}
 
-  /// @return  the loss of each picture, [batch]
-  std::span<double const> evaluate(noisy_batch<real> const& batch, std::int64_t side) {
+  /// @return  the loss of each picture, [batch], valid until the next call
+  std::span<double const> evaluate(noisy_batch<real> const& batch, std::int64_t side) & {
     forward(batch, side, false);
     return losses_;
   }
 
   /// The same with the gradient of the mean loss handed to the sink.
   template <class Sink>
-  std::span<double const> differentiate(noisy_batch<real> const& batch, std::int64_t side, Sink& sink) {
+  std::span<double const> differentiate(noisy_batch<real> const& batch, std::int64_t side, Sink& sink) & {
     forward(batch, side, true);
     Layers::write(model_.run(), velocity_, v_);
     model_.backward(v_, sink);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <string>
 #include <variant>
 #include <vector>
@@ -32,8 +33,10 @@ TEST_CASE("a device's compact gradients are its dense ones, gathered") {
   sara_gradients sampled{t.device(), tuner};
   recording_sink<host_layers<double>> dense{t.host.run()};
   small_batch<double> const small;
-  basic_velocity_loss<plain_layers<double>>{t.device()}.differentiate(small.batch, 8, sampled);
-  velocity_loss<double>{t.host}.differentiate(small.batch, 8, dense);
+  basic_velocity_loss device_loss{t.device()};
+  basic_velocity_loss host_loss{t.host};
+  device_loss.differentiate(small.batch, 8, sampled);
+  host_loss.differentiate(small.batch, 8, dense);
   auto const selected = tuner.adapter();
   CHECK(selected.tensors.size() == t.host.parameters().size());
   for (auto const* p : t.host.parameters()) {
@@ -103,9 +106,9 @@ TEST_CASE("a device learns with bfloat16 factors") {
   auto const loss_of = [&](auto& net) {
     noisy_batch<float> all;
     batch_stream{data, {.batch = 8, .seed = 9}}.fill(all, 0);
-    double sum = 0;
-    for (double const one : basic_velocity_loss<plain_layers<float>>{net}.evaluate(all, image_side)) sum += one;
-    return sum;
+    basic_velocity_loss loss{net};
+    auto const each = loss.evaluate(all, image_side);
+    return std::accumulate(each.begin(), each.end(), 0.0);
   };
   auto const before = loss_of(narrow.device());
   auto const learned = tune_smallest(narrow, data, how);
