@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 
@@ -9,10 +10,11 @@
 namespace sara::test {
 
 /// A file of tests/golden, read once. Its README says what each tensor is and how close one must come.
-[[nodiscard]] inline safetensors const& golden(std::string const& file) {
-  static std::map<std::string, safetensors> files;
+[[nodiscard]] inline safetensors const& golden(char const* file) {
+  static std::map<std::string, safetensors, std::less<>> files;
   auto found = files.find(file);
-  if (found == files.end()) found = files.emplace(file, safetensors::load(SARA_GOLDEN_DIR "/" + file)).first;
+  if (found == files.end())
+    found = files.emplace(file, safetensors::load(std::string(SARA_GOLDEN_DIR "/") + file)).first;
   return found->second;
 }
 

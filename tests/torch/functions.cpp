@@ -2,6 +2,7 @@
 #include <ATen/autocast_mode.h>
 #include <doctest/doctest.h>
 #include <torch/torch.h>
+#include <torch/version.h>
 
 #include <string>
 #include <vector>
@@ -52,6 +53,14 @@ void compare(holder& sampled, at::Tensor const& x, Sampled&& by_sara, Dense&& by
   CHECK(difference(optimizer->gradient("w"), where_small(dense.w.grad(), dense.w, theta), {1e-6 * size, 1e-5}) == "");
   if (dense.b.defined())
     CHECK(difference(optimizer->gradient("b"), where_small(dense.b.grad(), dense.b, theta), {1e-5, 1e-5}) == "");
+}
+
+void set_autocast(bool on) {
+#if TORCH_VERSION_MAJOR > 1
+  at::autocast::set_autocast_enabled(at::kCPU, on);
+#else
+  at::autocast::set_cpu_enabled(on);
+#endif
 }
 
 sara::conv2d_geometry geometry(std::int64_t stride, std::int64_t padding, std::int64_t dilation, std::int64_t groups) {
@@ -229,9 +238,9 @@ TEST_CASE("bfloat16 weights and autocast: products in bfloat16, sums in float32"
   CHECK((narrow_type == torch::kBFloat16));              // in brackets: doctest cannot print it
   CHECK((wide_type == torch::kFloat));                   // in brackets: doctest cannot print it
   CHECK(difference(narrow, exact, {0.05, 0.01}) == "");  // dY is rounded to bfloat16, the sum is not
-  at::autocast::set_cpu_enabled(true);
+  set_autocast(true);
   auto const [cast_type, cast] = run(wide, x);
-  at::autocast::set_cpu_enabled(false);
+  set_autocast(false);
   at::autocast::clear_cache();
   CHECK((cast_type == torch::kBFloat16));  // in brackets: doctest cannot print it
   CHECK(difference(cast, exact, {0.2, 0.05}) == "");

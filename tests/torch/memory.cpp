@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <string>
 
 #include <sara/torch/modules.hpp>
@@ -25,7 +26,10 @@ struct counting_allocator final : c10::Allocator {
     void* data;
     std::int64_t bytes;
   };
-  c10::DataPtr allocate(std::size_t bytes) const override { return make(bytes); }
+  // One of these two overrides, by the version of libtorch, and the third does in version 2 only.
+  c10::DataPtr allocate(std::size_t bytes) const { return make(bytes); }
+  c10::DataPtr allocate(std::size_t bytes) { return make(bytes); }
+  void copy_data(void* to, void const* from, std::size_t bytes) const { std::memcpy(to, from, bytes); }
   [[nodiscard]] static c10::DataPtr make(std::size_t bytes) {
     auto* const data = c10::alloc_cpu(bytes);
     auto const now = held += static_cast<std::int64_t>(bytes);

@@ -141,7 +141,7 @@ TEST_CASE("60 steps of a network, as the reference took them") {
       CHECK(difference(losses, file.read<double>(run + ".loss"), {in_float64 ? 1e-9 : 0, in_float64 ? 0 : 5e-6}) == "");
       CHECK(difference(rates, file.read<double>("lr"), {0, 1e-12}) == "");
       for (auto const& p : model.named_parameters()) {  // nothing else has moved
-        auto const& then = start.named_parameters()[p.key()];
+        auto const then = start.named_parameters()[p.key()];
         CHECK(p.value().ne(then).logical_and(then.abs() >= hyper[0]).any().item<bool>() == false);
       }
     }

@@ -39,8 +39,9 @@ class linear_layer_impl : public ::torch::nn::LinearImpl {
  public:
   using ::torch::nn::LinearImpl::LinearImpl;
   /// The same layer, over the same parameters.
-  explicit linear_layer_impl(::torch::nn::LinearImpl const& layer)
-      : ::torch::nn::Module(layer), ::torch::nn::LinearImpl(layer) {}  // the module is a virtual base
+  explicit linear_layer_impl(::torch::nn::LinearImpl const& layer) : ::torch::nn::LinearImpl(layer) {
+    ::torch::nn::Module::operator=(layer);  // a virtual base in libtorch 1, which the copy above leaves empty
+  }
 
   [[nodiscard]] at::Tensor forward(at::Tensor const& x) { return sara::torch::linear(x, weight, bias); }
 
@@ -55,8 +56,9 @@ class conv2d_layer_impl : public ::torch::nn::Conv2dImpl {
  public:
   using ::torch::nn::Conv2dImpl::Conv2dImpl;
   /// The same layer, over the same parameters.
-  explicit conv2d_layer_impl(::torch::nn::Conv2dImpl const& layer)
-      : ::torch::nn::Module(layer), ::torch::nn::Conv2dImpl(layer) {}  // the module is a virtual base
+  explicit conv2d_layer_impl(::torch::nn::Conv2dImpl const& layer) : ::torch::nn::Conv2dImpl(layer) {
+    ::torch::nn::Module::operator=(layer);  // a virtual base in libtorch 1, which the copy above leaves empty
+  }
 
   [[nodiscard]] at::Tensor forward(at::Tensor const& x) {
     using std::get_if;  // or that of libtorch's own variant, in versions that have one
@@ -77,8 +79,9 @@ class embedding_layer_impl : public ::torch::nn::EmbeddingImpl {
  public:
   using ::torch::nn::EmbeddingImpl::EmbeddingImpl;
   /// The same layer, over the same parameters.
-  explicit embedding_layer_impl(::torch::nn::EmbeddingImpl const& layer)
-      : ::torch::nn::Module(layer), ::torch::nn::EmbeddingImpl(layer) {}  // the module is a virtual base
+  explicit embedding_layer_impl(::torch::nn::EmbeddingImpl const& layer) : ::torch::nn::EmbeddingImpl(layer) {
+    ::torch::nn::Module::operator=(layer);  // a virtual base in libtorch 1, which the copy above leaves empty
+  }
 
   [[nodiscard]] at::Tensor forward(at::Tensor const& index) {
     if (options.max_norm() || options.sparse() || options.scale_grad_by_freq())
