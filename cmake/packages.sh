@@ -25,4 +25,5 @@ require_packages() {
 build_packages=(g++ cmake ninja-build ccache libeigen3-dev nlohmann-json3-dev)
 example_packages=(libcli11-dev libstb-dev fonts-dejavu-core)
 test_packages=(doctest-dev clang clang-format python3 libtorch-dev)
+sanitizer_packages=(libclang-rt-dev)
 bench_packages=(pkg-config libopenblas-dev libdnnl-dev python3-torch libtorch-dev python3-numpy python3-matplotlib)

@@ -40,21 +40,19 @@ TEST_CASE_TEMPLATE("lane l becomes the sum of vector l, for any number of vector
   check(std::integral_constant<std::size_t, n>{});
 }
 
-TEST_CASE_TEMPLATE("the first lanes are added, and nothing else is touched", R, float, double) {
+template <class R, std::size_t N>
+void check_add_first() {
+  CAPTURE(N);
   constexpr auto n = lane_count<R>;
-  std::array<R, n> from;
+  std::array<R, n> from, to, expected;
   for (std::size_t l = 0; l < n; ++l) from[l] = static_cast<R>(l + 1);
-  [&]<std::size_t... N>(std::index_sequence<N...>) {
-    (
-        [&] {
-          std::array<R, n> to;
-          to.fill(R{100});
-          sara::detail::add_first<N>(from.data(), to.data());
-          std::array<R, n> expected;
-          for (std::size_t l = 0; l < n; ++l) expected[l] = R{100} + (l < N ? from[l] : R{0});
-          CHECK(to == expected);
-        }(),
-        ...);
-  }
-  (std::make_index_sequence<n + 1>{});
+  for (std::size_t l = 0; l < n; ++l) expected[l] = R{100} + (l < N ? from[l] : R{0});
+  to.fill(R{100});
+  sara::detail::add_first<N>(from.data(), to.data());
+  CHECK(to == expected);
+}
+
+TEST_CASE_TEMPLATE("the first lanes are added, and nothing else is touched", R, float, double) {
+  []<std::size_t... N>(std::index_sequence<N...>) { (check_add_first<R, N>(), ...); }
+  (std::make_index_sequence<lane_count<R> + 1>{});
 }

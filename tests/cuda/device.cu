@@ -91,7 +91,7 @@ TEST_CASE("a failed call is named with its code and meaning") {
   CHECK(complaint<sara::cuda::error>([] { sara::cuda::check(CUBLAS_STATUS_EXECUTION_FAILED, "cublasGemmEx"); },
                                      {"cublasGemmEx", "CUBLAS_STATUS_EXECUTION_FAILED", "(13)"}) == "");
   CHECK(complaint<sara::error>([] { sara::cuda::check(CUSOLVER_STATUS_ALLOC_FAILED, "cusolverDnXpotrf"); },
-                               {"cusolverDnXpotrf", "CUSOLVER_STATUS_ALLOC_FAILED", "(2)"}) == "");
+                               {"cusolverDnXpotrf", "CUSOLVER_STATUS_ALLOC_FAILED", "(2)", "allocation failed"}) == "");
   sara::cuda::check(cudaSuccess, "nothing");
 }
 
@@ -164,6 +164,19 @@ TEST_CASE("memory that is not there is an error, and the device goes on") {
                                      {"cudaMallocFromPoolAsync", "out of memory"}) == "");
   CHECK(gpu.allocate<double>(1000).size() == 1000);
   gpu.synchronize();
+}
+
+TEST_CASE("memory that the pool keeps goes back on demand") {
+  if (no_device()) return;
+  device const gpu;
+  std::size_t const bytes = std::size_t{256} << 20;
+  static_cast<void>(gpu.allocate<std::byte>(static_cast<std::int64_t>(bytes)));
+  gpu.synchronize();
+  std::size_t kept = 0, released = 0, total = 0;
+  sara::cuda::check(cudaMemGetInfo(&kept, &total), "cudaMemGetInfo");
+  gpu.release_unused();
+  sara::cuda::check(cudaMemGetInfo(&released, &total), "cudaMemGetInfo");
+  CHECK(released >= kept + bytes);
 }
 
 namespace {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include <sara/update/concept.hpp>
@@ -13,7 +14,8 @@ void move(Rule const& rule, update_step const& step, std::vector<R>& values, std
           std::vector<R>& moments) {
   auto const kernel = rule.template kernel<R>(step);
   for (std::size_t i = 0; i < values.size(); ++i)
-    kernel(values[i], gradient[i], moments_of_entry<R>{moments.data() + i, std::ssize(values)});
+    kernel(values[i], gradient[i],
+           moments_of_entry<R>{moments.data(), std::ssize(values), static_cast<std::int64_t>(i)});
 }
 
 /// The column of moments that the rule needs, at zero.

@@ -35,10 +35,11 @@ void check_pass(Rule const& rule, double clip, std::int64_t apart) {
   sara::detail::update_sums expected_sums;
   std::vector<std::int64_t> positions;
   for (std::size_t i = 0; i < gradient.size(); ++i) {
-    positions.push_back(static_cast<std::int64_t>(i) * apart);
+    auto const entry = static_cast<std::int64_t>(i);
+    positions.push_back(entry * apart);
     auto& value = expected[static_cast<std::size_t>(positions.back())];
     expected_sums.squared_norm += static_cast<double>(gradient[i]) * static_cast<double>(gradient[i]);
-    kernel(value, static_cast<R>(clip) * gradient[i], sara::moments_of_entry<R>{expected_moments.data() + i, n});
+    kernel(value, static_cast<R>(clip) * gradient[i], sara::moments_of_entry<R>{expected_moments.data(), n, entry});
     expected_sums.at_or_above += static_cast<double>(std::abs(value)) >= threshold;
   }
 

@@ -22,6 +22,7 @@ namespace sara::cuda {
 struct allocator {
   std::function<void*(std::size_t bytes, cudaStream_t)> allocate;
   std::function<void(void*, std::size_t bytes, cudaStream_t)> deallocate;
+  std::function<void()> release_unused = {};  ///< gives back what is kept and not in use; may be empty
 };
 
 /// An allocator on a CUDA memory pool of its own on the current device, which is given back when the last buffer is.
@@ -43,7 +44,8 @@ struct allocator {
             check(cudaMallocFromPoolAsync(&out, bytes, pool.get(), stream), "cudaMallocFromPoolAsync");
             return out;
           },
-          [pool](void* p, std::size_t, cudaStream_t stream) { static_cast<void>(cudaFreeAsync(p, stream)); }};
+          [pool](void* p, std::size_t, cudaStream_t stream) { static_cast<void>(cudaFreeAsync(p, stream)); },
+          [pool] { check(cudaMemPoolTrimTo(pool.get(), 0), "cudaMemPoolTrimTo"); }};
 }
 
 }  // namespace sara::cuda

@@ -21,7 +21,7 @@ class buffer {
   /// Not initialised. @throws error
   buffer(std::shared_ptr<detail::stream_context const> context, std::int64_t n)
       : context_{std::move(context)}, size_{static_cast<std::size_t>(n)} {
-    if (size_ > 0) data_ = static_cast<T*>(context_->memory().allocate(size_ * sizeof(T), context_->stream()));
+    if (size_ > 0) data_ = static_cast<T*>(context_->allocate(size_ * sizeof(T)));
   }
   buffer(buffer&& other) noexcept
       : context_{std::move(other.context_)},
@@ -34,7 +34,7 @@ class buffer {
   buffer(buffer const&) = delete;
   buffer& operator=(buffer const&) = delete;
   ~buffer() {
-    if (data_) context_->memory().deallocate(data_, size_ * sizeof(T), context_->stream());
+    if (data_) context_->deallocate(data_, size_ * sizeof(T));
   }
 
   [[nodiscard]] T* data() noexcept { return data_; }

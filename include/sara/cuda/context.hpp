@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <new>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -24,6 +25,10 @@ class current_device {
     if (before_ != ordinal) check(cudaSetDevice(ordinal), "cudaSetDevice");
     changed_ = before_ != ordinal;
   }
+  /// For destructors, which may run when the driver has gone already.
+  current_device(int ordinal, std::nothrow_t) noexcept
+      : changed_{cudaGetDevice(&before_) == cudaSuccess && before_ != ordinal &&
+                 cudaSetDevice(ordinal) == cudaSuccess} {}
   ~current_device() {
     if (changed_) static_cast<void>(cudaSetDevice(before_));
   }
@@ -56,7 +61,7 @@ class stream_context {
   /// @param memory  empty for stream_pool()
   /// @throws error
   stream_context(std::optional<cudaStream_t> stream, allocator memory, bool tf32)
-      : ordinal_{ordinal_of(stream.value_or(nullptr))}, tf32_{tf32} {
+      : stream_context{ordinal_of(stream.value_or(nullptr)), tf32} {
     current_device const here{ordinal_};
     if (stream) {
       stream_ = *stream;
@@ -80,20 +85,37 @@ class stream_context {
     check(cublasSetWorkspace(blas, workspace_, workspace_bytes), "cublasSetWorkspace");
   }
   ~stream_context() {
+    current_device const here{ordinal_, std::nothrow};
     if (workspace_) memory_.deallocate(workspace_, workspace_bytes, stream_);
+    solver_parameters_.reset();
+    solver_.reset();
+    blas_.reset();
+    memory_ = {};
+    own_stream_.reset();
   }
   stream_context(stream_context const&) = delete;
   stream_context& operator=(stream_context const&) = delete;
 
   [[nodiscard]] int ordinal() const noexcept { return ordinal_; }
   [[nodiscard]] cudaStream_t stream() const noexcept { return stream_; }
-  [[nodiscard]] allocator const& memory() const noexcept { return memory_; }
+  /// By the device's allocator; the device must be entered. @throws error
+  [[nodiscard]] void* allocate(std::size_t bytes) const { return memory_.allocate(bytes, stream_); }
+  void deallocate(void* p, std::size_t bytes) const noexcept {
+    current_device const here{ordinal_, std::nothrow};
+    memory_.deallocate(p, bytes, stream_);
+  }
+  void release_unused() const {
+    if (memory_.release_unused) memory_.release_unused();
+  }
   [[nodiscard]] bool tf32() const noexcept { return tf32_; }
   [[nodiscard]] cublasHandle_t blas() const noexcept { return blas_.get(); }
   [[nodiscard]] cusolverDnHandle_t solver() const noexcept { return solver_.get(); }
   [[nodiscard]] cusolverDnParams_t solver_parameters() const noexcept { return solver_parameters_.get(); }
 
  private:
+  /// That the other constructor goes on from: what it has made by then is destroyed where it throws.
+  stream_context(int ordinal, bool tf32) : ordinal_{ordinal}, tf32_{tf32} {}
+
   static int ordinal_of(cudaStream_t stream) {
     int ordinal = 0;
     if (stream)

@@ -75,15 +75,22 @@ static __global__ void __launch_bounds__(block_threads) add_parts(Sum const* par
 
 inline constexpr int most_bins = 4096;
 
-/// bins[f(i)] += 1 for i < n where f(i) is below most_bins; counted in shared memory first.
+/// bins[f(i)] += 1 for i < n where f(i) is below most_bins; counted in shared memory first. Some bins are found before
+/// the first is counted, so that as many loads are under way.
 template <class F>
 static __global__ void __launch_bounds__(block_threads) count_bins(std::int64_t n, F const f, std::uint64_t* bins) {
   __shared__ std::uint32_t counts[most_bins];
   for (int bin = threadIdx.x; bin < most_bins; bin += block_threads) counts[bin] = 0;
   __syncthreads();
+  constexpr int together = 4;
   auto const stride = static_cast<std::int64_t>(gridDim.x) * block_threads;
-  for (auto i = static_cast<std::int64_t>(blockIdx.x) * block_threads + threadIdx.x; i < n; i += stride)
-    if (auto const bin = f(i); bin < most_bins) atomicAdd(&counts[bin], 1u);
+  for (auto first = static_cast<std::int64_t>(blockIdx.x) * block_threads + threadIdx.x; first < n;
+       first += together * stride) {
+    std::uint32_t found[together];
+    for (int k = 0; k < together; ++k) found[k] = first + k * stride < n ? f(first + k * stride) : most_bins;
+    for (auto const bin : found)
+      if (bin < most_bins) atomicAdd(&counts[bin], 1u);
+  }
   __syncthreads();
   for (int bin = threadIdx.x; bin < most_bins; bin += block_threads)
     if (counts[bin] > 0) add_atomically(bins + bin, counts[bin]);

@@ -71,7 +71,7 @@ struct update_entry {
     update_sums const sums{static_cast<double>(g) * static_cast<double>(g), 0};
     if (clip) g *= static_cast<R>(*clip);
     gradient[slot] = 0;
-    moments_of_entry<R> const state{moments + slot, moment_stride};
+    moments_of_entry<R> const state{moments, moment_stride, slot};
     if constexpr (std::is_same_v<T, R>) {
       move(weights[position], g, state);
     } else {
@@ -142,17 +142,17 @@ struct update_entry {
         load<R>(value, values + j);
         load<R>(clipped, g + j);
         clipped *= factor;
-        R* const column = moments + slot + j;
+        moments_of_entry<R> const first{moments, moment_stride, slot + j};
         for (int k = 0; k < max_moments; ++k)
-          if (k < moment_count) load<R>(state[k], column + k * moment_stride);
+          if (k < moment_count) load<R>(state[k], &first[k]);
         move(value, clipped, moments_of_lanes<R>{state});
         for (int k = 0; k < max_moments; ++k)
-          if (k < moment_count) store<R>(state[k], column + k * moment_stride);
+          if (k < moment_count) store<R>(state[k], &first[k]);
         store<R>(value, values + j);
       }
     }
 #endif
-    for (; j < count; ++j) move(values[j], factor * g[j], moments_of_entry<R>{moments + slot + j, moment_stride});
+    for (; j < count; ++j) move(values[j], factor * g[j], moments_of_entry<R>{moments, moment_stride, slot + j});
   }
 
   [[nodiscard]] SARA_HOST_DEVICE static double magnitude_of(widened<T> w) {

@@ -17,9 +17,10 @@ inline constexpr int max_moments = 4;
 /// The state of one entry: moment k of it, in columns [moments][entries].
 template <class R>
 struct moments_of_entry {
-  R* first;
-  std::int64_t stride;
-  [[nodiscard]] SARA_HOST_DEVICE R& operator[](int k) const { return first[k * stride]; }
+  R* columns;           // null for rules without moments
+  std::int64_t stride;  // from column to column
+  std::int64_t entry = 0;
+  [[nodiscard]] SARA_HOST_DEVICE R& operator[](int k) const { return columns[k * stride + entry]; }
 };
 
 /// What a rule knows of the step.
