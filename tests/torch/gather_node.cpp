@@ -232,3 +232,21 @@ TEST_CASE("a weight in the middle of a graph is refused") {
             },
             {"'w'", "leaf", "result of an operation"}) == "");
 }
+
+TEST_CASE("replicas of a data-parallel wrapper send their gradients home") {
+  torch::manual_seed(7);
+  torch::nn::Linear layer(12, 5), plain(12, 5);
+  sara::test::copy_weights(*layer, *plain);
+  auto const x = torch::randn({6, 12});
+  plain->forward(x).square().mean().backward();
+
+  auto const optimizer = make_optimizer(*layer, settings);
+  std::vector<torch::Device> const devices(2, torch::kCPU);
+  auto replicas = torch::nn::parallel::replicate(layer, devices);
+  auto const outputs = torch::nn::parallel::parallel_apply(replicas, x.chunk(2));
+  torch::cat(outputs).square().mean().backward();
+  auto const dense = plain->weight.grad();
+  CHECK(difference(optimizer->gradient("weight"), where_small(dense, layer->weight, theta), {1e-7, 1e-5}) == "");
+  CHECK(optimizer->gradient("weight").size() > 3);
+  CHECK_FALSE(layer->weight.grad().defined());
+}

@@ -93,8 +93,8 @@ void update_entries(Backend const& backend, std::span<Segment> segments, arena<B
           s.phase = step_phase::updated;
           job = {s.store().ref(),
                  entry{s.weights.template as<T>(), s.has_master() ? columns.master() + s.first : nullptr,
-                       columns.gradient() + s.first, columns.moments() + s.first, columns.slots(), rule.moments(), clip,
-                       rule.template kernel<R>(update_step{++s.t, rate, s.name}),
+                       columns.gradient() + s.first, rule.moments() > 0 ? columns.moments() + s.first : nullptr,
+                       columns.slots(), rule.moments(), clip, rule.template kernel<R>(update_step{++s.t, rate, s.name}),
                        s.threshold.value_or(std::numeric_limits<double>::infinity())}};
         }
         return job;
