@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include <sara/torch/adapter.hpp>
 #include <sara/torch/published.hpp>
@@ -63,6 +64,26 @@ TEST_CASE_FIXTURE(fixture, "positions are rebuilt from the base model, and the t
     for (auto const& p : model.named_parameters())
       CHECK(torch::allclose(p.value(), trained.named_parameters()[p.key()], 1e-6, 1e-7));
   }
+}
+
+TEST_CASE("a file that Python wrote is read") {  // tests/golden/published.py
+  two_layers base;
+  std::vector<at::Tensor> expected;
+  {
+    torch::NoGradGuard const no_grad;
+    for (auto const& weight : base.parameters()) {
+      auto const number = static_cast<std::int64_t>(expected.size());
+      auto const entry = torch::arange(weight.numel(), torch::kLong);
+      weight.copy_((((7 * entry + number) % 41 - 20).to(torch::kFloat) / 100).reshape(weight.sizes()));
+      auto const chosen = weight.abs().lt(0.045);
+      auto const learned = chosen.flatten().to(torch::kFloat).cumsum(0).reshape(weight.sizes()) / 1000;
+      expected.push_back(torch::where(chosen, weight + learned, weight));
+    }
+  }
+  auto const learned = sara::torch::load_published(SARA_GOLDEN_DIR "/published.pt", base);
+  CHECK(learned.tensors.size() == expected.size());
+  static_cast<void>(sara::torch::apply(learned, base));
+  for (std::size_t i = 0; i < expected.size(); ++i) CHECK(torch::allclose(base.parameters()[i], expected[i], 0, 1e-7));
 }
 
 TEST_CASE_FIXTURE(fixture, "what cannot be rebuilt is said") {
