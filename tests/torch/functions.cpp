@@ -245,3 +245,23 @@ TEST_CASE("bfloat16 weights and autocast: products in bfloat16, sums in float32"
   CHECK((cast_type == torch::kBFloat16));  // in brackets: doctest cannot print it
   CHECK(difference(cast, exact, {0.2, 0.05}) == "");
 }
+
+TEST_CASE("a sampled convolution under autocast") {
+  torch::manual_seed(28);
+  holder layer{{8, 3, 3, 3}, 8};
+  auto const x = torch::randn({2, 3, 6, 6}), scale = torch::randn({2, 8, 4, 4});
+  auto const run = [&](bool cast) {
+    auto const optimizer = make_optimizer(layer, settings);
+    set_autocast(cast);
+    auto const y = sara::torch::conv2d(x, layer.w, layer.b, geometry(1, 0, 1, 1));
+    set_autocast(false);
+    at::autocast::clear_cache();
+    (y.to(torch::kFloat) * scale).sum().backward();
+    return std::pair{y.scalar_type(), optimizer->gradient("w")};
+  };
+  auto const [exact_type, exact] = run(false);
+  auto const [cast_type, cast] = run(true);
+  CHECK((exact_type == torch::kFloat));    // in brackets: doctest cannot print it
+  CHECK((cast_type == torch::kBFloat16));  // in brackets: doctest cannot print it
+  CHECK(difference(cast, exact, {0.2, 0.05}) == "");
+}

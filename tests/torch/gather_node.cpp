@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
+#include <torch/nn/parallel/data_parallel.h>
 #include <torch/torch.h>
 
 #include <sstream>
