@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
-#include <torch/nn/parallel/data_parallel.h>
+#include <torch/csrc/autograd/functions/utils.h>
 #include <torch/torch.h>
 
+#include <memory>
 #include <sstream>
 #include <thread>
 #include <vector>
@@ -234,6 +235,17 @@ TEST_CASE("a weight in the middle of a graph is refused") {
             {"'w'", "leaf", "result of an operation"}) == "");
 }
 
+namespace {
+
+/// What stands between the weights and their copies in torch::nn::parallel::replicate, whose header wants CUDA's.
+struct sum_of_replicas : torch::autograd::Node {
+  torch::autograd::variable_list apply(torch::autograd::variable_list&& gradients) override {
+    return {gradients[0] + gradients[1]};
+  }
+};
+
+}  // namespace
+
 TEST_CASE("replicas of a data-parallel wrapper send their gradients home") {
   torch::manual_seed(7);
   torch::nn::Linear layer(12, 5), plain(12, 5);
@@ -242,9 +254,15 @@ TEST_CASE("replicas of a data-parallel wrapper send their gradients home") {
   plain->forward(x).square().mean().backward();
 
   auto const optimizer = make_optimizer(*layer, settings);
-  std::vector<torch::Device> const devices(2, torch::kCPU);
-  auto replicas = torch::nn::parallel::replicate(layer, devices);
-  auto const outputs = torch::nn::parallel::parallel_apply(replicas, x.chunk(2));
+  auto const halves = x.chunk(2);
+  auto const sum = std::make_shared<sum_of_replicas>();
+  sum->set_next_edges(torch::autograd::collect_next_edges(layer->weight));
+  std::vector<at::Tensor> outputs;
+  for (auto const& half : halves) {
+    auto replica = layer->weight.detach().clone();
+    torch::autograd::set_history(replica, sum);
+    outputs.push_back(torch::linear(half, replica, layer->bias));
+  }
   torch::cat(outputs).square().mean().backward();
   auto const dense = plain->weight.grad();
   CHECK(difference(optimizer->gradient("weight"), where_small(dense, layer->weight, theta), {1e-7, 1e-5}) == "");
