@@ -56,7 +56,7 @@ void compare(holder& sampled, at::Tensor const& x, Sampled&& by_sara, Dense&& by
 }
 
 void set_autocast(bool on) {
-#if TORCH_VERSION_MAJOR > 1
+#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 4)
   at::autocast::set_autocast_enabled(at::kCPU, on);
 #else
   at::autocast::set_cpu_enabled(on);

@@ -144,14 +144,14 @@ class device : public basic_device<detail::stream_executor> {
   explicit device(cudaStream_t stream, device_options options = {}) : basic_device{on(stream, std::move(options))} {}
 
   [[nodiscard]] cudaStream_t stream() const noexcept { return machine().context().stream(); }
-  /// Gives memory that the pool keeps for later back to the device. Waits.
+  /// The number of the CUDA device.
+  [[nodiscard]] int ordinal() const noexcept { return machine().context().ordinal(); }
+  /// Gives memory that the pool keeps for later back to the device. Waits. @throws error
   void release_unused() const {
     auto const here = machine().enter();
     synchronize();
     machine().context().release_unused();
   }
-  /// The number of the CUDA device.
-  [[nodiscard]] int ordinal() const noexcept { return machine().context().ordinal(); }
 
  private:
   static detail::stream_executor on(std::optional<cudaStream_t> stream, device_options options) {
