@@ -7,7 +7,6 @@
 #include <sara/backend/host/polar/qdwh.hpp>
 
 // What finds U Vᵀ takes longer to compile than any test: every unit uses the instantiations of svd.cpp.
-extern template class Eigen::BDCSVD<Eigen::MatrixXf>;
 extern template class Eigen::BDCSVD<Eigen::MatrixXd>;
 
 namespace sara::detail {

@@ -22,14 +22,13 @@ namespace sara::detail {
 
 /// The nuclear norm of the matrix that holds `values` at `positions`, and weight · (U_r V_rᵀ)[M] added to `gradient`.
 ///
+/// In double whatever R is: in float, U Vᵀ of a square matrix is percents off where its smallest singular values are.
 /// Rows and columns without an entry at M change neither and are left out. U_r V_rᵀ is taken over σ_i above
 /// max(rows, cols) · ε · σ_1, the numerical rank: the subgradient of least norm (SaRA, eq. 4 and 5).
 /// Complexity: one thin SVD, O(rows · cols · min(rows, cols)). Extra memory: about four dense matrices of the
-/// occupied rows and columns.
-/// @tparam Computing  the type of the decomposition
-template <Real Computing, Positions P, Real R>
+/// occupied rows and columns, in double.
+template <Positions P, Real R>
 [[nodiscard]] double exact_polar_factor(P positions, R const* values, double weight, R* gradient) {
-  using matrix = Eigen::Matrix<Computing, Eigen::Dynamic, Eigen::Dynamic>;
   auto const shape = positions.shape();
   std::vector<Eigen::Index> row_of(static_cast<std::size_t>(shape.rows), -1);
   std::vector<Eigen::Index> col_of(static_cast<std::size_t>(shape.cols), -1);
@@ -47,26 +46,24 @@ template <Real Computing, Positions P, Real R>
   });
   if (rows == 0) return 0;
 
-  matrix a = matrix::Zero(rows, cols);
-  each([&](std::int64_t slot, std::size_t row, std::size_t col) {
-    a(row_of[row], col_of[col]) = Computing{values[slot]};
-  });
-  Eigen::BDCSVD<matrix> const svd{a, Eigen::ComputeThinU | Eigen::ComputeThinV};
+  Eigen::MatrixXd a = Eigen::MatrixXd::Zero(rows, cols);
+  each(
+      [&](std::int64_t slot, std::size_t row, std::size_t col) { a(row_of[row], col_of[col]) = double{values[slot]}; });
+  Eigen::BDCSVD<Eigen::MatrixXd> const svd{a, Eigen::ComputeThinU | Eigen::ComputeThinV};
   if (svd.info() == Eigen::InvalidInput) {  // values that are not finite stay visible
     constexpr auto nan = std::numeric_limits<R>::quiet_NaN();
     each([&](std::int64_t slot, std::size_t, std::size_t) { gradient[slot] = nan; });
     return static_cast<double>(nan);
   }
   auto const& sigma = svd.singularValues();
-  auto const smallest =
-      static_cast<Computing>(std::max(rows, cols)) * std::numeric_limits<Computing>::epsilon() * sigma(0);
+  auto const smallest = static_cast<double>(std::max(rows, cols)) * std::numeric_limits<double>::epsilon() * sigma(0);
   Eigen::Index rank = 0;
   while (rank < sigma.size() && sigma(rank) > smallest) ++rank;
   a.noalias() = svd.matrixU().leftCols(rank) * svd.matrixV().leftCols(rank).transpose();
   each([&](std::int64_t slot, std::size_t row, std::size_t col) {
-    gradient[slot] += static_cast<R>(weight * static_cast<double>(a(row_of[row], col_of[col])));
+    gradient[slot] += static_cast<R>(weight * a(row_of[row], col_of[col]));
   });
-  return sigma.template cast<double>().sum();
+  return sigma.sum();
 }
 
 /// Adds weight · factor to the gradient's slots and returns the norm, ‖A‖_* = ⟨A, U_r V_rᵀ⟩, a sum over the entries.
@@ -82,7 +79,7 @@ template <Real R, Real F>
 }
 
 /// exact_polar_factor within polar_error by an engine f(occupied matrix) → factor at its entries, or nothing where the
-/// matrix is beyond its bound: then a decomposition in double.
+/// matrix is beyond its bound: then a decomposition.
 template <Positions P, Real R, class Engine>
 [[nodiscard]] double bounded_polar_factor(P positions, R const* values, double weight, R* gradient, Engine&& engine) {
   auto const a = occupied(positions, values);
@@ -90,7 +87,7 @@ template <Positions P, Real R, class Engine>
     if (a.rows == 0) return 0;
     if (auto const factor = engine(a)) return add_factor(a, *factor, weight, gradient);
   }
-  return exact_polar_factor<double>(positions, values, weight, gradient);
+  return exact_polar_factor(positions, values, weight, gradient);
 }
 
 /// Whether an iteration is worth a try: not for a matrix so small that a decomposition is faster than its fixed costs,
@@ -99,7 +96,7 @@ template <Positions P, Real R, class Engine>
 
 template <Positions P, Real R>
 [[nodiscard]] double polar_factor(thread_pool&, exact_svd, P positions, R const* values, double weight, R* gradient) {
-  return exact_polar_factor<R>(positions, values, weight, gradient);
+  return exact_polar_factor(positions, values, weight, gradient);
 }
 
 template <Positions P, Real R>
