@@ -124,9 +124,16 @@ TEST_CASE("random geometry") {
     c.geometry.padding = {numbers.integer(0, 7), numbers.integer(0, 7)};  // past the kernel too
     c.weight = {c.geometry.groups * numbers.integer(1, 3), numbers.integer(1, 3), kernel[0], kernel[1]};
     c.x = {numbers.integer(1, 3), c.weight[1] * c.geometry.groups, numbers.integer(1, 9), numbers.integer(1, 9)};
-    if (i % 4 == 0)  // rows of whole vectors, which may be copied for each column of the kernel
-      c.x[3] = std::max<std::int64_t>(
-          1, 16 * numbers.integer(1, 2) + c.geometry.dilation[1] * (kernel[1] - 1) - 2 * c.geometry.padding[1]);
+    auto const set_out_width = [&](std::int64_t width) {
+      c.x[3] = std::max<std::int64_t>(1, (width - 1) * c.geometry.stride[1] + c.geometry.dilation[1] * (kernel[1] - 1) +
+                                             1 - 2 * c.geometry.padding[1]);
+    };
+    // rows of whole vectors, which may be copied for each column of the kernel, and images side by side that make such
+    if (i % 4 == 0) set_out_width(16 * numbers.integer(1, 2));
+    if (i % 4 == 1 || i % 4 == 2) {
+      set_out_width(std::int64_t{1} << numbers.integer(0, 3));
+      c.x[0] = numbers.integer(1, 20);
+    }
     CAPTURE(i);
     CAPTURE(c.weight);
     CAPTURE(c.x);
@@ -166,6 +173,19 @@ TEST_CASE("images larger than the workspace go band by band") {
     convolution const c{{2, 6, 3, 3}, {1, 6, 180, 190}, {.stride = {2, 2}, .padding = {1, 1}}};
     REQUIRE((2 + 54) * 90 * 95 > budget);
     CHECK(deviation<sara::flat_index<host>>(c, 0.3) == "");
+  }
+  SUBCASE("images side by side, stacked, in several groups, the last not full") {
+    convolution const c{{40, 60, 3, 3}, {43, 60, 8, 8}, {.padding = {1, 1}}};
+    REQUIRE((40 + 3 * 60) * 43 * 64 > budget);
+    CHECK(deviation<sara::row_index<host>>(c, 0.3) == "");
+    CHECK(deviation<sara::row_index<host>, float>(c, 0.3) == "");
+  }
+  SUBCASE("a panel of all channels exceeds the workspace") {
+    convolution const c{{4, 900, 3, 3}, {2, 900, 9, 32}, {.padding = {1, 1}}};
+    REQUIRE((4 + 3 * 900) * 128 > budget);
+    CHECK(deviation<sara::row_index<host>>(c, 0.3) == "");
+    CHECK(deviation<sara::row_index<host>, float>(c, 0.3) == "");
+    CHECK(deviation<sara::row_index<host>>(c, 0.01) == "");
   }
   SUBCASE("one row of all channels exceeds the workspace") {
     convolution const c{{4, 4, 1, 3}, {1, 4, 2, 33'000}, {.padding = {0, 1}}};

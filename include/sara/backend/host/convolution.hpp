@@ -57,6 +57,16 @@ void copy_rows(pixel_rows<T const> const& from, std::int64_t rows, std::int64_t 
       to[r * to_pitch + w] = static_cast<R>(widen(from.data[r * from.pitch + w * from.stride]));
 }
 
+/// Asks for rows that are to be copied soon: they are too short for the hardware to see a stream in them. Inline, as
+/// GCC drops calls of a function that does nothing else.
+template <Scalar T>
+SARA_INLINE void prefetch_rows(pixel_rows<T const> const& from, std::int64_t rows, std::int64_t width) {
+  constexpr auto line = static_cast<std::int64_t>(64 / sizeof(T));
+  if (from.stride != 1) return;
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t w = 0; w < width; w += line) __builtin_prefetch(from.data + r * from.pitch + w);
+}
+
 /// One axis of a convolution: output o sees pixel o · stride + k · dilation - padding under tap k.
 struct convolution_axis {
   std::int64_t size, out, kernel, stride, padding, dilation;
@@ -115,9 +125,15 @@ struct strip_axis {
   return out;
 }
 
-/// Output rows [first_row, first_row + rows) of an image, at row `at` of the strips.
+/// Output rows [first_row, first_row + rows) of an image; the first number of the first is number `at` of a strip.
 struct band {
   std::int64_t image, first_row, rows, at;
+};
+
+/// What is packed and multiplied at a time.
+struct group_of_bands {
+  std::vector<band> bands;
+  std::int64_t length;  ///< of a strip, whole panels
 };
 
 /// From this density on, a convolution copies the pixels for each column of the kernel: loads that do not cross cache
@@ -128,27 +144,24 @@ inline constexpr double aligned_from = 0.05;
 /// stays bounded.
 ///
 /// A strip of dY is an output channel, one of X a line of an input channel: rows one after the other, and so the
-/// images. Weight entry (o, i, kh, kw) is the product of o's strip and one of i's, shifted. Zeros of X lie where a tap
-/// looks over an edge, zeros of dY between its rows; each pixel is copied once, or once a kernel's column. As those
-/// zeros are multiplied too, a pixel that is not finite makes more entries NaN than those whose tap sees it.
+/// images; where pixels are copied for each column of the kernel, narrow images lie side by side, so that a row is a
+/// whole number of vectors. Weight entry (o, i, kh, kw) is the product of o's strip and one of i's, shifted. Zeros of X
+/// lie where a tap looks over an edge, zeros of dY between its rows; each pixel is copied once, or once a kernel's
+/// column. As those zeros are multiplied too, a pixel that is not finite makes more entries NaN than those whose tap
+/// sees it.
 template <Real R>
 class banded_convolution {
  public:
   banded_convolution(conv2d_shape const& shape, const_tensor_view const& dy, const_tensor_view const& x)
       : c_{shape}, dy_{dy}, x_{x}, rows_{phase_lines(axis(0, c_.height, c_.out_height))} {}
 
-  /// Workspace: strip_budget elements, or what a row of all channels needs.
+  /// Workspace: strip_budget elements, or what a panel of all channels needs.
   template <Positions P>
   void add(thread_pool& pool, P positions, host_sampling_plan const& plan, R* out) {
     if (positions.count() == 0 || c_.batch == 0 || c_.out_height == 0 || c_.out_width == 0) return;
-    bool const aligned =
-        c_.out_width % vector_length<R> == 0 &&
-        static_cast<double>(positions.count()) >= aligned_from * static_cast<double>(positions.shape().size());
-    auto const cols = axis(1, c_.width, c_.out_width);
-    cols_ = aligned ? tap_lines(cols) : phase_lines(cols);
+    choose_columns(static_cast<double>(positions.count()) / static_cast<double>(positions.shape().size()));
     struct workspace;
-    for (auto const& bands : groups_of_bands()) {
-      auto const length = length_of(bands.back().at + bands.back().rows);
+    for (auto const& [bands, length] : groups()) {
       dy_pitch_ = pitch_of(length);
       x_pitch_ = pitch_of(length + rows_.halo * cols_.period + std::max(cols_.period, cols_.halo));
       R* const dy_strips = scratch<workspace, R>(c_.out * dy_pitch_ + c_.in * lines() * x_pitch_);
@@ -174,34 +187,60 @@ class banded_convolution {
   /// Strips of an input channel.
   [[nodiscard]] std::int64_t lines() const { return std::ssize(rows_.lines) * std::ssize(cols_.lines); }
 
-  /// Elements from the first output to the last of so many rows; whole panels, unless there is less than one.
-  [[nodiscard]] std::int64_t length_of(std::int64_t rows) const {
-    auto const length = (rows - 1) * cols_.period + c_.out_width;
-    return round_up(length, length < panel_length<R> ? vector_length<R> : panel_length<R>);
+  void choose_columns(double density) {
+    auto const cols = axis(1, c_.width, c_.out_width);
+    if (density >= aligned_from) {
+      cols_ = tap_lines(cols);
+      across_ = std::max<std::int64_t>(1, vector_length<R> / c_.out_width);
+      cols_.period *= across_;
+      bool const fits = across_ == 1 || (across_ <= c_.batch && c_.out_height <= rows_at_a_time());
+      if (cols_.period % vector_length<R> == 0 && fits) return;
+    }
+    cols_ = phase_lines(cols);
+    across_ = 1;
   }
 
-  /// As many whole images as fit, or parts of one, of about equal size.
-  [[nodiscard]] std::vector<std::vector<band>> groups_of_bands() const {
+  /// Rows of all strips that fit into the budget, and at least a panel.
+  [[nodiscard]] std::int64_t rows_at_a_time() const {
     auto const x_strips = c_.in * lines();
-    auto const fit = (strip_budget / cols_.period - x_strips * rows_.halo) / (c_.out + x_strips);
-    std::vector<std::vector<band>> groups;
-    if (fit >= c_.out_height) {
-      auto const count = quotient_up(c_.batch, 1 + (fit - c_.out_height) / rows_.period);
-      for (std::int64_t g = 0; g < count; ++g) {
-        auto& bands = groups.emplace_back();
-        for (auto image = c_.batch * g / count; image < c_.batch * (g + 1) / count; ++image)
-          bands.push_back({image, 0, c_.out_height, std::ssize(bands) * rows_.period});
+    return std::max(quotient_up(panel_length<R>, cols_.period),
+                    (strip_budget / cols_.period - x_strips * rows_.halo) / (c_.out + x_strips));
+  }
+
+  /// Elements from the first output to the last of so many rows, in whole panels.
+  [[nodiscard]] std::int64_t length_of(std::int64_t rows) const {
+    return round_up((rows - 1) * cols_.period + across_ * c_.out_width, panel_length<R>);
+  }
+
+  /// As many whole images as fit, or rows of one image, but fewer where that wastes less of the last panels.
+  [[nodiscard]] std::vector<group_of_bands> groups() const {
+    auto const fit = rows_at_a_time();
+    // Units of `height` rows, `pitch` rows apart.
+    auto const at_a_time = [&](std::int64_t units, std::int64_t height, std::int64_t pitch) {
+      auto const cost = [&](std::int64_t n) { return quotient_up(units, n) * length_of((n - 1) * pitch + height); };
+      auto const most = std::min(units, 1 + (fit - height) / pitch);
+      auto best = most;
+      for (auto n = most - 1; n > most / 2; --n)
+        if (cost(n) < cost(best)) best = n;
+      return best;
+    };
+    std::vector<group_of_bands> groups;
+    if (c_.out_height <= fit) {
+      auto const stacked = at_a_time(quotient_up(c_.batch, across_), c_.out_height, rows_.period);
+      for (std::int64_t image = 0; image < c_.batch; ++image) {
+        auto const row = image / across_ % stacked * rows_.period;
+        if (image % (across_ * stacked) == 0) groups.push_back({});
+        groups.back().bands.push_back({image, 0, c_.out_height, row * cols_.period + image % across_ * c_.out_width});
+        groups.back().length = length_of(row + c_.out_height);
       }
-      return groups;
+    } else {
+      auto const rows = at_a_time(c_.out_height, 1, 1);
+      for (std::int64_t image = 0; image < c_.batch; ++image)
+        for (std::int64_t row = 0; row < c_.out_height; row += rows) {
+          auto const count = std::min(rows, c_.out_height - row);
+          groups.push_back({{{image, row, count, 0}}, length_of(count)});
+        }
     }
-    auto const most = std::max<std::int64_t>(1, fit);
-    auto const cost = [&](std::int64_t rows) { return quotient_up(c_.out_height, rows) * length_of(rows); };
-    auto best = most;
-    for (auto rows = most - 1; rows > most / 2; --rows)
-      if (cost(rows) < cost(best)) best = rows;
-    for (std::int64_t image = 0; image < c_.batch; ++image)
-      for (std::int64_t row = 0; row < c_.out_height; row += best)
-        groups.push_back({{image, row, std::min(best, c_.out_height - row), 0}});
     return groups;
   }
 
@@ -227,13 +266,16 @@ class banded_convolution {
   void pack_dy(thread_pool& pool, std::span<band const> bands, R* strips) const {
     visit(dy_.type(), [&]<class T>() {
       auto const dy = dy_.template as<T>();
+      auto const pixels = [&](band const& b, std::int64_t o) {
+        return pixel_rows<T const>{dy.data + b.image * dy.stride[0] + o * dy.stride[1] + b.first_row * dy.stride[2],
+                                   dy.stride[2], dy.stride[3]};
+      };
       pool.parallel_for(c_.out, [&](std::int64_t o) {
         R* const to = strips + o * dy_pitch_;
         std::fill_n(to, dy_pitch_, R{0});
         for (auto const& b : bands) {
-          auto const* const from = dy.data + b.image * dy.stride[0] + o * dy.stride[1] + b.first_row * dy.stride[2];
-          copy_rows<R, T>({from, dy.stride[2], dy.stride[3]}, b.rows, c_.out_width, to + b.at * cols_.period,
-                          cols_.period);
+          prefetch_rows<T>(pixels(b, std::min(o + ahead_, c_.out - 1)), b.rows, c_.out_width);
+          copy_rows<R, T>(pixels(b, o), b.rows, c_.out_width, to + b.at, cols_.period);
         }
       });
     });
@@ -245,17 +287,21 @@ class banded_convolution {
       auto const row_stride = c_.geometry.stride[0], col_stride = c_.geometry.stride[1];
       pool.parallel_for(c_.in, [&](std::int64_t i) {
         R* to = strips + i * lines() * x_pitch_;
+        auto const later = (std::min(i + ahead_, c_.in - 1) - i) * x.stride[1];
         for (auto const& row : rows_.lines)
           for (auto const& col : cols_.lines) {
             std::fill_n(to, x_pitch_, R{0});
             for (auto const& b : bands) {
               auto const first = std::max(row.place, b.first_row);  // of the line's numbers
               auto const last = std::min(row.place + row.length, b.first_row + b.rows + rows_.halo);
-              auto const* const from = x.data + b.image * x.stride[0] + i * x.stride[1] +
-                                       (row.first + (first - row.place) * row_stride) * x.stride[2] +
-                                       col.first * x.stride[3];
-              copy_rows<R, T>({from, row_stride * x.stride[2], col_stride * x.stride[3]}, last - first, col.length,
-                              to + (b.at + first - b.first_row) * cols_.period + col.place, cols_.period);
+              pixel_rows<T const> from{x.data + b.image * x.stride[0] + i * x.stride[1] +
+                                           (row.first + (first - row.place) * row_stride) * x.stride[2] +
+                                           col.first * x.stride[3],
+                                       row_stride * x.stride[2], col_stride * x.stride[3]};
+              copy_rows<R, T>(from, last - first, col.length,
+                              to + b.at + (first - b.first_row) * cols_.period + col.place, cols_.period);
+              from.data += later;
+              if (&col == cols_.lines.data()) prefetch_rows<T>(from, last - first, col.length);
             }
             to += x_pitch_;
           }
@@ -263,11 +309,13 @@ class banded_convolution {
     });
   }
 
+  static constexpr std::int64_t ahead_ = 4;  // what a channel needs is asked for so many channels before
   conv2d_shape c_;
   const_tensor_view dy_;
   const_tensor_view x_;
   strip_axis rows_;
   strip_axis cols_;
+  std::int64_t across_ = 1;  ///< images side by side
   std::int64_t dy_pitch_ = 0;
   std::int64_t x_pitch_ = 0;
 };
