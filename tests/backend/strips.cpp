@@ -37,8 +37,10 @@ TEST_CASE_TEMPLATE("products of strips are added at the slots, in chunks of any 
   std::vector<std::uint32_t> column;
   for (std::int64_t c = 0; c < cols; ++c) column.push_back(static_cast<std::uint32_t>(c * pitch));
 
-  // A whole panel, a short one, and X somewhere else than dY; rows 10 … 19 are a second group.
-  std::vector<panel> const panels{{0, vector, sara::detail::panel_vectors}, {2 * vector, 0, 1}};
+  // Panels of every length, and X somewhere else than dY; rows 10 … 19 are a second group.
+  std::vector<panel> panels;
+  for (auto vectors = sara::detail::panel_vectors; vectors > 0; vectors /= 2)
+    panels.push_back({vectors * vector, 2 * vector, vectors});
   for (std::int64_t const group_pitch : {std::int64_t{0}, vector}) {
     sara::detail::strips<R> const s{dy.data(), pitch, x.data(), column.data(), 10, group_pitch};
     std::vector<R> out(positions.size(), R{5});
@@ -63,6 +65,10 @@ TEST_CASE_TEMPLATE("a length is cut into panels", R, float, double) {
   constexpr auto length = sara::detail::panel_length<R>;
   std::vector<panel> found;
   sara::detail::each_panel<R>(2 * length + vector + 1, 10, 20, [&](panel const& p) { found.push_back(p); });
+  CHECK(sara::detail::padded_length<R>(2 * length + vector + 1) == 2 * length + 2 * vector);
+  CHECK(sara::detail::padded_length<R>(2 * length) == 2 * length);
+  CHECK(sara::detail::padded_length<R>(1) == vector);
+  CHECK(sara::detail::padded_length<R>(length / 2 + 1) == length);
   REQUIRE(found.size() == 3);
   CHECK(found[1].dy == 10 + length);
   CHECK(found[1].x == 20 + length);

@@ -209,7 +209,7 @@ class banded_convolution {
 
   /// Elements from the first output to the last of so many rows, in whole panels.
   [[nodiscard]] std::int64_t length_of(std::int64_t rows) const {
-    return round_up((rows - 1) * cols_.period + across_ * c_.out_width, panel_length<R>);
+    return padded_length<R>((rows - 1) * cols_.period + across_ * c_.out_width);
   }
 
   /// As many whole images as fit, or rows of one image, but fewer where that wastes less of the last panels.

@@ -33,19 +33,18 @@ void add_dense_products(thread_pool& pool, std::int64_t depth, dense_operand<R> 
   using operand = Eigen::Map<matrix const, Eigen::Unaligned, Eigen::OuterStride<>>;
   struct workspace;
   constexpr std::int64_t rows_of_panel = 128;
-  auto const [all_rows, cols] = positions.shape();
-  pool.parallel_for(
-      round_up(all_rows, rows_of_panel) / rows_of_panel, [&, all_rows = all_rows, cols = cols](std::int64_t task) {
-        auto const first = task * rows_of_panel;
-        auto const rows = std::min(rows_of_panel, all_rows - first);
-        R* const panel = scratch<workspace, R>(rows_of_panel * cols);
-        operand const left{dy.data + first, depth, rows, Eigen::OuterStride<>{dy.pitch}};
-        operand const right{x.data, depth, cols, Eigen::OuterStride<>{x.pitch}};
-        Eigen::Map<matrix>{panel, rows, cols}.noalias() = left.transpose() * right;
-        auto const origin = first * cols;
-        positions.for_each(positions.lower_bound(origin), positions.lower_bound(origin + rows * cols),
-                           [&](std::int64_t slot, std::int64_t position) { out[slot] += panel[position - origin]; });
-      });
+  auto const shape = positions.shape();
+  pool.parallel_for(round_up(shape.rows, rows_of_panel) / rows_of_panel, [&](std::int64_t task) {
+    auto const first = task * rows_of_panel;
+    auto const rows = std::min(rows_of_panel, shape.rows - first);
+    R* const panel = scratch<workspace, R>(rows_of_panel * shape.cols);
+    operand const left{dy.data + first, depth, rows, Eigen::OuterStride<>{dy.pitch}};
+    operand const right{x.data, depth, shape.cols, Eigen::OuterStride<>{x.pitch}};
+    Eigen::Map<matrix>{panel, rows, shape.cols}.noalias() = left.transpose() * right;
+    auto const origin = first * shape.cols;
+    positions.for_each(positions.lower_bound(origin), positions.lower_bound(origin + rows * shape.cols),
+                       [&](std::int64_t slot, std::int64_t position) { out[slot] += panel[position - origin]; });
+  });
 }
 
 }  // namespace sara::detail

@@ -51,14 +51,14 @@ void transpose_tile(T const* from, std::int64_t row_stride, std::int64_t col_str
 }
 
 /// Rows [first, first + count) of m, transposed into panels: element i of column c is at
-/// to[(i / panel · cols + c) · panel + i % panel], zero past the last row up to a whole vector.
+/// to[(i / panel · cols + c) · panel + i % panel], zero past the last row up to the end of its panel.
 /// One read and one write of each element; four instructions a vector and stage of the transposition.
 template <Real R>
 void pack_transposed(thread_pool& pool, strided_matrix const& m, std::int64_t first, std::int64_t count, R* to) {
   constexpr auto n = vector_length<R>;
   visit(m.tensor.type(), [&]<class T>() {
     auto const* const data = m.tensor.template as<T>().data;
-    pool.parallel_for(round_up(count, n) / n, [&](std::int64_t task) {
+    pool.parallel_for(padded_length<R>(count) / n, [&](std::int64_t task) {
       auto const row = task * n;
       auto const* const from = data + (first + row) * m.row_stride;
       R* const panel = to + row / panel_length<R> * m.cols * panel_length<R> + row % panel_length<R>;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <memory>
 #include <new>
@@ -55,14 +56,29 @@ template <class Use, Real R>
 
 /// A part of the reduction: elements [0, vectors · vector_length) from these offsets in every strip of dY and of X.
 struct panel {
-  std::int64_t dy, x, vectors;
+  std::int64_t dy, x;
+  std::int64_t vectors;  ///< panel_vectors, or a power of two below for the last one
 };
 
-/// Cuts `length` elements from the offsets on into panels; the last vector may reach past the end, where dY is zero.
+/// Vectors of the panel at the start of so many elements.
+template <Real R>
+[[nodiscard]] constexpr std::int64_t first_panel_vectors(std::int64_t length) {
+  auto const vectors = static_cast<std::uint64_t>(round_up(length, vector_length<R>) / vector_length<R>);
+  return std::min(panel_vectors, static_cast<std::int64_t>(std::bit_ceil(vectors)));
+}
+
+/// What `length` elements are with their last panel, which reaches past the end.
+template <Real R>
+[[nodiscard]] constexpr std::int64_t padded_length(std::int64_t length) {
+  auto const whole = length / panel_length<R> * panel_length<R>;
+  return whole == length ? whole : whole + first_panel_vectors<R>(length - whole) * vector_length<R>;
+}
+
+/// Cuts `length` elements from the offsets on into panels; past the end dY is zero.
 template <Real R, class Add>
 void each_panel(std::int64_t length, std::int64_t dy, std::int64_t x, Add&& add) {
   for (std::int64_t at = 0; at < length; at += panel_length<R>)
-    add(panel{dy + at, x + at, std::min(panel_vectors, round_up(length - at, vector_length<R>) / vector_length<R>)});
+    add(panel{dy + at, x + at, first_panel_vectors<R>(length - at)});
 }
 
 /// Strips in the workspace. That of row r starts at dy + r · dy_pitch; that of column c at x + column[c], plus
@@ -77,44 +93,28 @@ struct strips {
   std::int64_t group_pitch;
 };
 
-/// out[k] += dY strip · X strip of column k, for N columns.
-/// @tparam Vectors  of the panel; 0 where it is known at run time only
+/// out[k] += dY strip · X strip of column k, for N columns and the length of a panel.
 /// 2 · N · length flops; one read of each column's strip, the row's stays in registers.
 template <std::size_t N, std::int64_t Vectors, Real R>
-SARA_INLINE void add_chunk(R const* dy, R const* x, std::uint32_t const* column, std::uint16_t const* columns,
-                           std::int64_t vectors, R* out) {
+SARA_INLINE void add_chunk(R const* dy, R const* x, std::uint32_t const* column, std::uint16_t const* columns, R* out) {
   constexpr auto n = lane_count<R>;
   constexpr auto length = vector_length<R>;
   lanes<R> sums[(N + n - 1) / n * n];
-  if constexpr (Vectors > 0) {
-    lanes<R> row[Vectors];
+  lanes<R> row[Vectors];
+  SARA_UNROLL
+  for (std::int64_t i = 0; i < Vectors; ++i) load<R>(row[i], dy + i * length);
+  SARA_UNROLL
+  for (std::size_t k = 0; k < N; ++k) {
+    R const* const strip = x + column[columns[k]];
+    lanes<R> v;
+    load<R>(v, strip);
+    lanes<R> sum = row[0] * v;
     SARA_UNROLL
-    for (std::int64_t i = 0; i < Vectors; ++i) load<R>(row[i], dy + i * length);
-    SARA_UNROLL
-    for (std::size_t k = 0; k < N; ++k) {
-      R const* const strip = x + column[columns[k]];
-      lanes<R> v;
-      load<R>(v, strip);
-      lanes<R> sum = row[0] * v;
-      SARA_UNROLL
-      for (std::int64_t i = 1; i < Vectors; ++i) {
-        load<R>(v, strip + i * length);
-        sum += row[i] * v;
-      }
-      sums[k] = sum;
+    for (std::int64_t i = 1; i < Vectors; ++i) {
+      load<R>(v, strip + i * length);
+      sum += row[i] * v;
     }
-  } else {
-    for (std::size_t k = 0; k < N; ++k) {
-      R const* const strip = x + column[columns[k]];
-      lanes<R> sum{};
-      for (std::int64_t i = 0; i < vectors * length; i += length) {
-        lanes<R> v, w;
-        load<R>(v, strip + i);
-        load<R>(w, dy + i);
-        sum += w * v;
-      }
-      sums[k] = sum;
-    }
+    sums[k] = sum;
   }
   SARA_UNROLL
   for (std::size_t first = 0; first < N; first += n) {
@@ -133,7 +133,7 @@ SARA_INLINE void add_chunk(R const* dy, R const* x, std::uint32_t const* column,
 }
 
 /// Adds the products of one panel at the slots of one run, whose chunks have N entries.
-template <std::size_t N, Real R>
+template <std::size_t N, std::int64_t Vectors, Real R>
 void add_run(host_sampling_plan const& plan, host_sampling_plan::run const& run, strips<R> const& s, panel const& p,
              std::uint16_t const* columns, R* out) {
   constexpr std::size_t ahead = 3;  // what a chunk needs is asked for so many chunks before
@@ -147,16 +147,13 @@ void add_run(host_sampling_plan const& plan, host_sampling_plan::run const& run,
     __builtin_prefetch(out + later.slot() + N - 1, 1);
     R const* const next = s.dy + chunks[std::min(i + 1, chunks.size() - 1)].row() * s.dy_pitch + p.dy;
     SARA_UNROLL
-    for (std::int64_t v = 0; v < panel_vectors; ++v) __builtin_prefetch(next + v * vector_length<R>);
+    for (std::int64_t v = 0; v < Vectors; ++v) __builtin_prefetch(next + v * vector_length<R>);
 
     auto const chunk = chunks[i];
     R const* const dy = s.dy + chunk.row() * s.dy_pitch + p.dy;
     R const* x = s.x + p.x;
     if (s.group_pitch != 0) x += chunk.row() / s.rows_of_group * s.group_pitch;
-    if (p.vectors == panel_vectors)
-      add_chunk<N, panel_vectors, R>(dy, x, column, columns + chunk.slot(), panel_vectors, out + chunk.slot());
-    else
-      add_chunk<N, 0, R>(dy, x, column, columns + chunk.slot(), p.vectors, out + chunk.slot());
+    add_chunk<N, Vectors, R>(dy, x, column, columns + chunk.slot(), out + chunk.slot());
   }
 }
 
@@ -165,14 +162,17 @@ void add_run(host_sampling_plan const& plan, host_sampling_plan::run const& run,
 template <Real R>
 void add_products(thread_pool& pool, host_sampling_plan const& plan, strips<R> const& s, std::span<panel const> panels,
                   std::uint16_t const* columns, R* out) {
-  static constexpr auto add_of_length = []<std::size_t... At>(std::index_sequence<At...>) {
-    return std::array{&add_run<At + 1, R>...};
+  static constexpr auto longest = static_cast<std::size_t>(host_sampling_plan::longest_chunk);
+  static constexpr auto add_by_vectors_and_length = []<std::size_t... I>(std::index_sequence<I...>) {
+    return std::array{&add_run<I % longest + 1, std::int64_t{1} << I / longest, R>...};
   }
-  (std::make_index_sequence<static_cast<std::size_t>(host_sampling_plan::longest_chunk)>{});
+  (std::make_index_sequence<longest * std::bit_width(static_cast<std::uint64_t>(panel_vectors))>{});
   pool.parallel_for(plan.tasks(), [&](std::int64_t task) {
-    for (auto const& p : panels)
+    for (auto const& p : panels) {
+      auto const first = longest * static_cast<std::size_t>(std::countr_zero(static_cast<std::uint64_t>(p.vectors)));
       for (auto const& run : plan.task(task))
-        add_of_length[static_cast<std::size_t>(run.length - 1)](plan, run, s, p, columns, out);
+        add_by_vectors_and_length[first + static_cast<std::size_t>(run.length - 1)](plan, run, s, p, columns, out);
+    }
   });
 }
 
