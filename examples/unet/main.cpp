@@ -39,7 +39,7 @@ struct command {
 };
 
 void add_threads(CLI::App& app, int& threads) {
-  app.add_option("--threads", threads, "Threads, 0 for one per core; results do not depend on them");
+  app.add_option("--threads", threads, "Threads, 0 for one a processor; results do not depend on them");
 }
 
 void add_machine(CLI::App& app, unet::device_choice& choice, int& threads) {

@@ -10,6 +10,10 @@
 
 #include <sara/backend/thread_pool.hpp>
 
+#ifdef __linux__
+#include <sched.h>
+#endif
+
 #include "../support/compare.hpp"
 #include "../support/stores.hpp"
 
@@ -39,6 +43,21 @@ TEST_CASE("each task runs once, for any number of threads and tasks") {
   }
   CHECK(thread_pool{}.size() >= 1);
 }
+
+#ifdef __linux__
+TEST_CASE("no more threads than the process may use processors") {
+  cpu_set_t all, one;
+  REQUIRE(sched_getaffinity(0, sizeof all, &all) == 0);
+  int first = 0;
+  while (!CPU_ISSET(first, &all)) ++first;
+  CPU_ZERO(&one);
+  CPU_SET(first, &one);
+  REQUIRE(sched_setaffinity(0, sizeof one, &one) == 0);
+  CHECK(thread_pool{}.size() == 1);
+  REQUIRE(sched_setaffinity(0, sizeof all, &all) == 0);
+  CHECK(thread_pool{}.size() == CPU_COUNT(&all));
+}
+#endif
 
 TEST_CASE("many short calls after one another") {
   thread_pool pool{3};

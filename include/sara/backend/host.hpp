@@ -33,7 +33,7 @@ class host {
   template <class T>
   using buffer = std::vector<T>;
 
-  /// @param threads  threads that work, the caller included; 0 means one per core
+  /// @param threads  threads that work, the caller included; 0 means one for each processor of the calling thread
   explicit host(int threads = 0) : pool_{std::make_shared<thread_pool>(threads)} {}
 
   /// The threads, for a user's own work between steps.

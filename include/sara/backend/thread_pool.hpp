@@ -13,7 +13,25 @@
 #include <utility>
 #include <vector>
 
+#ifdef __linux__
+#include <sched.h>
+#endif
+
 namespace sara {
+
+namespace detail {
+
+/// Processors that the calling thread may run on, at least one: fewer than the machine has under taskset or in a
+/// container's cpuset.
+[[nodiscard]] inline int usable_processors() {
+#ifdef __linux__
+  cpu_set_t usable;
+  if (sched_getaffinity(0, sizeof usable, &usable) == 0) return std::max(1, CPU_COUNT(&usable));
+#endif
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+}  // namespace detail
 
 /// A fixed set of worker threads that runs numbered tasks; the only place of the library that
 /// starts threads.
@@ -25,9 +43,9 @@ namespace sara {
 /// @par Complexity  one atomic increment per task, two wake-ups per call
 class thread_pool {
  public:
-  /// @param threads  threads that work, the caller included; 0 means one per core
+  /// @param threads  threads that work, the caller included; 0 means one for each processor of the calling thread
   explicit thread_pool(int threads = 0) {
-    int const count = threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    int const count = threads > 0 ? threads : detail::usable_processors();
     workers_.reserve(static_cast<std::size_t>(count - 1));
     for (int i = 1; i < count; ++i) workers_.emplace_back([this] { work(); });
   }

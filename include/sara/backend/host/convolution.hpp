@@ -133,7 +133,7 @@ struct band {
 /// What is packed and multiplied at a time.
 struct group_of_bands {
   std::vector<band> bands;
-  std::int64_t length;  ///< of a strip, whole panels
+  std::int64_t length;  ///< of a strip, padded
 };
 
 /// From this density on, a convolution copies the pixels for each column of the kernel: loads that do not cross cache
@@ -207,7 +207,7 @@ class banded_convolution {
                     (strip_budget / cols_.period - x_strips * rows_.halo) / (c_.out + x_strips));
   }
 
-  /// Elements from the first output to the last of so many rows, in whole panels.
+  /// Elements from the first output to the last of so many rows, padded.
   [[nodiscard]] std::int64_t length_of(std::int64_t rows) const {
     return padded_length<R>((rows - 1) * cols_.period + across_ * c_.out_width);
   }
