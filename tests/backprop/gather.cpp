@@ -116,6 +116,7 @@ TEST_CASE("a tensor of another size or memory is refused") {
     CHECK(complaint<E>([&] { sara::scatter(backend, column.data(), store.ref(), tensor); }, {"scatter", problem}) ==
           "");
   };
-  each.operator()<sara::shape_error>(sara::view(w), "expected a tensor of 6 elements, got extents [7]");
+  each.operator()<sara::shape_error>(sara::view(w), "expected a tensor of 2 rows of 3 elements, got extents [7]");
+  each.operator()<sara::shape_error>(sara::view(w.data(), {3, 2}), "2 rows of 3 elements, got extents [3, 2]");
   each.operator()<sara::memory_error>(sara::view(w.data(), {6}, sara::memory::cuda), "CUDA");
 }

@@ -262,16 +262,17 @@ TEST_CASE("a failed write leaves the old file and nothing else") {
 
   SUBCASE("the disk is full") {
     file_size_limit const full{65536};
-    CHECK(complaint<sara::file_error>([&] { after.write(path); }, {path.string(), "write error"}) == "");
+    CHECK(complaint<sara::file_error>([&] { after.write(path); }, {path.string(), "File too large"}) == "");
     CHECK_FALSE(std::filesystem::exists(folder / "x.part"));
   }
   SUBCASE("the temporary file cannot be opened") {
     std::filesystem::create_directory(folder / "x.part");
     CHECK(complaint<sara::file_error>([&] { after.write(path); }, {path.string()}) == "");
   }
-  SUBCASE("the new file cannot take its place") {
+  SUBCASE("what has the name is no file") {
     std::filesystem::create_directories(folder / "taken" / "by_a_folder");
-    CHECK(complaint<sara::file_error>([&] { after.write(folder / "taken"); }, {"taken", "rename"}) == "");
+    CHECK(complaint<sara::file_error>([&] { after.write(folder / "taken"); }, {"taken", "got something else"}) == "");
+    CHECK(complaint<sara::file_error>([&] { after.write("/dev/null"); }, {"/dev/null", "got something else"}) == "");
     CHECK_FALSE(std::filesystem::exists(folder / "taken.part"));
   }
   CHECK(safetensors::load(path).read<float>("w") == std::vector<float>{1, 2});
@@ -285,6 +286,17 @@ TEST_CASE("a write replaces the old file") {
   out.write(folder / "x");
   CHECK(safetensors::load(folder / "x").read<float>("w") == std::vector<float>{3});
   CHECK_FALSE(std::filesystem::exists(folder / "x.part"));
+}
+
+TEST_CASE("a write through a link replaces what it leads to") {
+  scratch const folder;
+  sara::safetensors_writer out;
+  out.write(folder / "x");
+  std::filesystem::create_symlink("x", folder / "link");
+  out.add("w", std::vector<float>{3});
+  out.write(folder / "link");
+  CHECK(std::filesystem::is_symlink(folder / "link"));
+  CHECK(safetensors::load(folder / "x").read<float>("w") == std::vector<float>{3});
 }
 
 TEST_CASE("a file cut at any length is refused, and so is one that goes on") {

@@ -21,6 +21,7 @@
 
 namespace {
 
+using sara::test::complaint;
 using sara::test::difference;
 using sara::test::golden;
 using sara::test::make_store;
@@ -144,7 +145,11 @@ TEST_CASE("it applies to matrices and convolutions whose smaller side is long en
   CHECK(!norm.applies_to({1, 64}));
   CHECK(!norm.applies_to({64}));
   CHECK(!norm.applies_to({}));
-  norm.min_side = 18;
+  for (double const weight : {-1.0, std::nan(""), HUGE_VAL}) {
+    norm.weight = weight;
+    CHECK(complaint<sara::value_error>([&] { return norm.applies_to({2, 2}); }, {"nuclear_norm", "weight"}) == "");
+  }
+  norm = {.min_side = 18};
   CHECK(norm.applies_to({18, 2, 3, 3}));  // [18, 2 · 3 · 3]
   CHECK(!norm.applies_to({17, 2, 3, 3}));
   CHECK(!norm.applies_to({64, 17}));

@@ -82,6 +82,15 @@ TEST_CASE("a schedule is a rate and a factor for each step") {
   CHECK(last == doctest::Approx(4e-5));
 }
 
+TEST_CASE("a floor outside 0 to 1, or a warm-up below 0, is refused") {
+  auto const refused = [](sara::RateSchedule auto schedule, std::string const& problem) {
+    return complaint<sara::value_error>([&] { static_cast<void>(schedule.factor(0)); }, {problem});
+  };
+  CHECK(refused(sara::cosine_rate{.floor = 7}, "floor from 0 to 1, got 7") == "");
+  CHECK(refused(sara::linear_rate{.floor = -1}, "floor from 0 to 1, got -1") == "");
+  CHECK(refused(sara::constant_rate{.warmup = -5}, "warm-up of at least 0 steps, got -5") == "");
+}
+
 TEST_CASE("a warm-up that takes all steps, or none at all") {
   auto const refused = [](sara::RateSchedule auto schedule, std::string const& got) {
     return complaint<sara::value_error>([&] { static_cast<void>(schedule.factor(0)); }, {"expected more steps", got});

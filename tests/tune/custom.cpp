@@ -120,6 +120,16 @@ struct careful {
 };
 static_assert(sara::UpdateRule<careful>);
 
+/// A kernel without a name.
+struct descent {
+  [[nodiscard]] int moments() const { return 0; }
+  template <sara::Real R>
+  [[nodiscard]] auto kernel(sara::update_step const& s) const {
+    return
+        [rate = static_cast<R>(s.rate)](R& value, R gradient, sara::moments_of_entry<R>) { value -= rate * gradient; };
+  }
+};
+
 /// 1, ½, ⅓, …
 struct harmonic {
   std::optional<double> rate = {};
@@ -191,6 +201,15 @@ TEST_CASE("a user's policies do all the work, in any order of the arguments") {
   CHECK(sara::test::same_bits(one.up, other.up));
   CHECK(sara::test::same_bits(one.bias, other.bias));
   CHECK(tuner.memory().columns == 4 * 2 * tuner.learning());
+}
+
+TEST_CASE("a rule's kernel may be a lambda") {
+  std::vector<float> weight(4, 0.5e-3F);
+  std::vector<std::pair<std::string, std::vector<float>&>> const weights{{"weight", weight}};
+  sara::fine_tuner tuner{sara::host{1}, weights, descent{}, harmonic{.rate = 1e-4}};
+  tuner["weight"].accumulate(std::vector<float>(4, 2.0F));
+  tuner.step();
+  CHECK(weight[0] == doctest::Approx(0.3e-3));
 }
 
 TEST_CASE("a rule may differ from tensor to tensor, by name") {

@@ -512,7 +512,8 @@ TEST_CASE("nothing selected, everything selected, no tensors at all, tensors wit
 
 TEST_CASE("positions are held by rows unless asked otherwise") {
   auto w = uniform<float>("w", 40 * 30, 0.1);
-  sara::fine_tuner const tuner{sara::host{1}, std::vector{named("w", w, {40, 30})}, sara::below{.threshold = 0.08}};
+  sara::fine_tuner const tuner{sara::host{1}, std::vector{named("w", w, {40, 30})}, sara::below{.threshold = 0.08},
+                               sara::constant_rate{.rate = 0.1}};
   CHECK(tuner.memory().positions == 2 * std::ssize(below_threshold(w, 0.08)) + 8 * 41);
 }
 
@@ -604,6 +605,14 @@ TEST_CASE("names that do not fit") {
               make_tuner({named("w", w, {20}), named("tied", w, {4, 5})});
             },
             {"'tied' and 'w' share memory", "[4, 5]", "[20]"}) == "");
+  sara::named_tensor const transposed{"transposed", sara::tensor_view{w.data(), {4, 4}, {1, 4}}};
+  CHECK(complaint<sara::shape_error>(
+            [&] {
+              make_tuner({named("w", w, {4, 4}), transposed});
+            },
+            {"'transposed' and 'w' share memory", "strides [1, 4]", "strides [4, 1]"}) == "");
+  CHECK(complaint<sara::name_error>([&] { make_tuner({named("w", w, {20})}, {.filter = {.include = {"unet.*"}}}); },
+                                    {"a name that the filter takes", "'w'"}) == "");
 }
 
 TEST_CASE("float64 weights are not trained in float32 unasked") {
@@ -638,8 +647,15 @@ TEST_CASE("settings that contradict each other are refused at once, not at the s
   CHECK(complaint<sara::value_error>([&] { make_tuner(weights, {.threshold = -1}); }, {"got -1"}) == "");
   CHECK(complaint<sara::value_error>([&] { make_tuner(weights, {.rule = {.momentum = 2}}); }, {"sgd"}) == "");
   CHECK(complaint<sara::value_error>([&] { make_tuner(weights, {.rate = {.rate = -1, .floor = 1}}); }, {"rate"}) == "");
-  CHECK(complaint<sara::value_error>([&] { make_tuner(weights, {.rate = {.steps = 5, .warmup = 5}}); }, {"steps"}) ==
-        "");
+  CHECK(complaint<sara::value_error>([&] { make_tuner(weights, {.rate = {.rate = 1e-3, .steps = 5, .warmup = 5}}); },
+                                     {"steps"}) == "");
+  CHECK(refused(sara::nuclear_norm{.weight = -1}) == "");
+  CHECK(refused(sara::reselect_halfway{.threshold = -1}) == "");
+  CHECK(refused(sara::reselect_every{.steps = -1}) == "");
+  CHECK(refused(sara::constant_rate{.rate = HUGE_VAL}) == "");
+  CHECK(refused(sara::cosine_rate{.rate = 1e-3, .floor = -1}) == "");
+  CHECK(refused(sara::below{.threshold = 0.2}) == "");  // eq. 12 makes it a rate of 4e-34
+  CHECK(refused(sara::below{.threshold = 0.2}, sara::constant_rate{.rate = 1e-3}) == "expected an exception, got none");
   for (double const clip : {0.0, -1.0, std::nan("")})
     CHECK(complaint<sara::value_error>([&] { make_tuner(weights, {.clip = clip}); }, {"clip_norm"}) == "");
 }

@@ -28,9 +28,9 @@ using sara::test::uniform;
 struct layer {
   sara::extents shape;
   std::vector<float> weight = uniform<float>("weight", shape.product(), 0.1);
-  sara::fine_tuner<sara::host, float, sara::below> tuner{
+  sara::fine_tuner<sara::host, float, sara::below, sara::constant_rate> tuner{
       sara::host{2}, std::vector<sara::named_tensor>{{"w", sara::view(weight.data(), shape)}},
-      sara::below{.threshold = 0.05}};
+      sara::below{.threshold = 0.05}, sara::constant_rate{.rate = 0.1}};
 
   auto handle() { return tuner["w"]; }
 
@@ -130,10 +130,19 @@ TEST_CASE("what does not fit the weight is refused") {
             [&] {
               l.handle().accumulate(sara::view(dy.data(), {2, 6}), sara::view(x.data(), {2, 6}));
             },
-            {"[..., 6]", "[..., 5]"}) == "");
-  CHECK(complaint<sara::shape_error>([&] { l.handle().accumulate(dy); }, {"30 elements", "[12]"}) == "");
+            {"'w': ", "[..., 6]", "[..., 5]"}) == "");
+  CHECK(complaint<sara::shape_error>([&] { l.handle().accumulate(dy); }, {"'w': ", "6 rows of 5", "[12]"}) == "");
+  auto const transposed = uniform<float>("transposed", 30);
+  CHECK(complaint<sara::shape_error>(
+            [&] {
+              l.handle().accumulate(sara::view(transposed.data(), {5, 6}));
+            },
+            {"'w': ", "6 rows of 5", "[5, 6]"}) == "");
   CHECK(complaint<sara::memory_error>([&] { l.handle().accumulate(sara::view(dy.data(), {30}, sara::memory::cuda)); },
                                       {"CUDA"}) == "");
+  auto const before = l.weight;
+  l.tuner.step();  // there was no gradient
+  CHECK(l.weight == before);
 }
 
 TEST_CASE("layers may hand over from threads of their own") {
@@ -143,7 +152,7 @@ TEST_CASE("layers may hand over from threads of their own") {
   auto const x = uniform<float>("x", 16 * 30);
   std::vector<std::pair<std::string, sara::shaped_span<float>>> const weights{{"a", {a, {40, 30}}},
                                                                               {"b", {b, {40, 30}}}};
-  sara::fine_tuner tuner{sara::host{2}, weights, sara::below{.threshold = 0.05}};
+  sara::fine_tuner tuner{sara::host{2}, weights, sara::below{.threshold = 0.05}, sara::constant_rate{.rate = 0.1}};
   auto const backward = [&](char const* name) {
     for (int pass = 0; pass < 20; ++pass)
       tuner[name].accumulate(sara::view(dy.data(), {16, 40}), sara::view(x.data(), {16, 30}));

@@ -155,6 +155,8 @@ TEST_CASE("a state replaces all that a tuner did before") {
   CHECK(model.same_as(before));
   CHECK(tuner.selected() == first.selected());
   CHECK(tuner.learning() == first.learning());
+  for (std::size_t i = 0; i < first.tensors().size(); ++i)  // the next reselection goes by the one that M was made with
+    CHECK(tuner.tensors()[i].threshold == first.tensors()[i].threshold);
 }
 
 TEST_CASE("an adapter of a resumed run holds what both parts learned") {
@@ -231,11 +233,16 @@ TEST_CASE("a state that does not fit is refused, and nothing changes") {
     amsgrad.rule.amsgrad = true;
     auto another = make_tuner(other.weights(), amsgrad);
     another.save_state(bad);
-    CHECK(refused.operator()<value_error>(bad, {"expected 2 moments for this update rule, got 3"}) == "");
+    CHECK(refused.operator()<value_error>(bad, {"rule with 2 moments", "got 3"}) == "");
   }
   SUBCASE("another type of computation") {
     f.write<double>(bad);
     CHECK(refused.operator()<value_error>(bad, {"computed in F32, got F64"}) == "");
+  }
+  SUBCASE("other extents over the same elements") {
+    f.state["tensors"]["fc1.weight"]["shape"] = {12, 24};
+    f.write(bad);
+    CHECK(refused.operator()<sara::shape_error>(bad, {"'fc1.weight'", "[24, 12]", "[12,24]"}) == "");
   }
   SUBCASE("other tensors") {
     mlp<float> other;
@@ -267,6 +274,8 @@ TEST_CASE("a state that does not fit is refused, and nothing changes") {
     SUBCASE("not a truth") { f.state["tensors"]["fc1.bias"]["gradient"] = 1; }
     SUBCASE("no hash") { f.state["tensors"]["fc1.bias"].erase("base"); }
     SUBCASE("bad hash") { f.state["tensors"]["fc1.bias"]["base"] = "12"; }
+    SUBCASE("no threshold") { f.state["tensors"]["fc1.bias"].erase("threshold"); }
+    SUBCASE("a threshold below 0") { f.state["tensors"]["fc1.bias"]["threshold"] = -1; }
     SUBCASE("no object") { f.state = nlohmann::json::array(); }
     f.write(bad);
     CHECK(refused.operator()<file_error>(bad, {"expected", "got"}) == "");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -84,7 +85,9 @@ class applied_adapter {
   }
 
   /// weights = original + scale · ΔP.  (SaRA, eq. 9)
+  /// @throws value_error  for a scale that is not finite
   void rescale(double scale) {
+    detail::require<value_error>(std::isfinite(scale), "apply: expected a finite scale, got ", scale);
     for (auto& part : parts_)
       visit(part.target.type(), [&]<class T>() {
         using R = widened<T>;

@@ -30,10 +30,13 @@ struct add_entry {
   void prefetch(std::int64_t position) const { __builtin_prefetch(&from[position]); }
 };
 
+/// A tensor of the positions' matrix, its elements in rows: of any rank, or all in one dimension.
 template <Positions P, class Byte>
-void require_size(char const* what, P positions, basic_tensor_view<Byte> const& tensor) {
-  require<shape_error>(tensor.size() == positions.shape().size(), what, ": expected a tensor of ",
-                       positions.shape().size(), " elements, got extents ", tensor.shape());
+void require_shape(char const* what, P positions, basic_tensor_view<Byte> const& tensor) {
+  auto const expected = positions.shape();
+  require<shape_error>(
+      tensor.rank() == 1 ? tensor.size() == expected.size() : matrix_shape::of(tensor.shape()) == expected, what,
+      ": expected a tensor of ", expected.rows, " rows of ", expected.cols, " elements, got extents ", tensor.shape());
 }
 
 }  // namespace detail
@@ -48,7 +51,7 @@ void require_size(char const* what, P positions, basic_tensor_view<Byte> const& 
 template <TensorBackend Backend, Positions P, Real R>
 void gather(Backend const& backend, const_tensor_view const& tensor, P positions, R* values) {
   require_memory(backend, "gather", tensor);
-  detail::require_size("gather", positions, tensor);
+  detail::require_shape("gather", positions, tensor);
   visit(tensor.type(), [&]<class T>() {
     for_each(backend, positions, detail::gather_entry<T, R>{tensor.template as<T>(), values});
   });
@@ -65,7 +68,7 @@ void gather(Backend const& backend, const_tensor_view const& tensor, P positions
 template <TensorBackend Backend, Positions P, Real R>
 void accumulate(Backend const& backend, const_tensor_view const& dw, P positions, R* gradient) {
   require_memory(backend, "accumulate(dW)", dw);
-  detail::require_size("accumulate(dW)", positions, dw);
+  detail::require_shape("accumulate(dW)", positions, dw);
   visit(dw.type(), [&]<class T>() {
     for_each(backend, positions, detail::add_entry<T, R>{dw.template as<T>(), gradient});
   });

@@ -33,7 +33,7 @@ struct scatter_entry {
 template <TensorBackend Backend, Positions P, Real R>
 void scatter(Backend const& backend, R const* values, P positions, tensor_view const& tensor) {
   require_memory(backend, "scatter", tensor);
-  detail::require_size("scatter", positions, tensor);
+  detail::require_shape("scatter", positions, tensor);
   visit(tensor.type(), [&]<class T>() {
     for_each(backend, positions, detail::scatter_entry<T, R>{values, tensor.template as<T>()});
   });

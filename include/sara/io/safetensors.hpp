@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -86,10 +87,13 @@ class safetensors {
   /// @throws file_error  if the file cannot be read or breaks the format
   /// Extra memory: the file's size.
   [[nodiscard]] static safetensors load(std::filesystem::path const& path) {
-    std::error_code ignored;
+    std::error_code failed;
+    bool const exists = std::filesystem::exists(path, failed);
+    detail::require<file_error>(!exists || std::filesystem::is_regular_file(path, failed), path.string(),
+                                ": expected a file, got something else of that name");
     std::ifstream in{path, std::ios::binary | std::ios::ate};
-    detail::require<file_error>(in.good() && std::filesystem::is_regular_file(path, ignored), path.string(),
-                                ": expected a readable file, got none");
+    detail::require<file_error>(in.good(), path.string(), ": expected a readable file, got ",
+                                exists ? "one that cannot be opened" : "none");
     auto const length = static_cast<std::int64_t>(in.tellg());
     std::vector<std::byte> data(static_cast<std::size_t>(length));
     in.seekg(0);
@@ -276,12 +280,16 @@ class safetensors_writer {
 
   void set_metadata(std::string const& key, std::string value) { metadata_[key] = std::move(value); }
 
-  /// Writes to a temporary file beside `path`, then renames it over `path`.
-  /// @throws file_error  if that fails; `path` is then untouched
+  /// Writes to a temporary file beside `path`, then renames it over `path`, or over what `path` is a link to.
+  /// @throws file_error  if that fails, or there is something else than a file; `path` is then untouched
   /// @return bytes written
   std::int64_t write(std::filesystem::path const& path) const {
     auto const file = lay_out(path.string());
-    auto temporary = path;
+    std::error_code failed;
+    auto const target = std::filesystem::is_symlink(path, failed) ? std::filesystem::weakly_canonical(path) : path;
+    detail::require<file_error>(std::filesystem::is_regular_file(target, failed) || !exists(target, failed),
+                                path.string(), ": expected a file or nothing of that name, got something else");
+    auto temporary = target;
     temporary += ".part";
     auto const give_up = [&](std::string const& why) {
       std::error_code ignored;
@@ -289,15 +297,17 @@ class safetensors_writer {
       throw file_error(path.string() + ": expected to " + why);
     };
     {
+      errno = 0;
       std::ofstream out{temporary, std::ios::binary | std::ios::trunc};
       for_each_piece(file, [&](std::span<std::byte const> piece) {
         out.write(reinterpret_cast<char const*>(piece.data()), static_cast<std::streamsize>(piece.size()));
       });
       out.flush();
-      if (!out.good()) give_up(detail::text("write ", file.size(), " bytes, got a write error"));
+      if (!out.good())
+        give_up(detail::text("write ", file.size(), " bytes, got ",
+                             errno != 0 ? std::generic_category().message(errno) : "a write error"));
     }
-    std::error_code failed;
-    std::filesystem::rename(temporary, path, failed);
+    std::filesystem::rename(temporary, target, failed);
     if (failed) give_up(detail::text("rename ", temporary.string(), " to it, got ", failed.message()));
     return static_cast<std::int64_t>(file.size());
   }

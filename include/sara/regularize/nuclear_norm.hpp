@@ -2,11 +2,13 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <span>
 #include <variant>
 
 #include <sara/backend/counter_random.hpp>
+#include <sara/error.hpp>
 #include <sara/regularize/concept.hpp>
 
 namespace sara {
@@ -29,6 +31,8 @@ struct nuclear_norm {
   polar_engine engine{};   ///< automatic_polar, exact_svd, qdwh or polar_express
 
   [[nodiscard]] bool applies_to(extents const& shape) const {
+    detail::require<value_error>(weight >= 0 && std::isfinite(weight),
+                                 "nuclear_norm: expected a finite weight of at least 0, got ", weight);
     auto const m = matrix_shape::of(shape);
     return shape.rank() >= 2 && std::min(m.rows, m.cols) >= min_side;
   }

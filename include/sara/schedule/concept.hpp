@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <optional>
 
+#include <sara/error.hpp>
+
 namespace sara {
 
 /// When M is reselected, and what stays.  (SaRA, section 4.3)
@@ -32,5 +34,24 @@ concept RateSchedule = std::copyable<S> && requires(S const s, std::int64_t step
 
 /// The paper's learning rate for a threshold: 1e-3 · exp(-350 θ).  (SaRA, eq. 12)
 [[nodiscard]] inline double rate_for_threshold(double threshold) { return 1e-3 * std::exp(-350 * threshold); }
+
+namespace detail {
+
+/// rate_for_threshold of the largest `threshold` among tensors; nothing where none has one.
+/// @throws value_error  for a threshold so far beyond those of the paper that nothing would learn
+template <class Tensors>
+[[nodiscard]] std::optional<double> rate_for_thresholds(Tensors const& tensors) {
+  std::optional<double> rate;
+  for (auto const& tensor : tensors)  // eq. 12 falls: the largest threshold has the smallest rate
+    if (tensor.threshold)
+      if (auto const own = rate_for_threshold(*tensor.threshold); !rate || own < *rate) {
+        rate = own;
+        require<value_error>(own >= 1e-6, "fine-tuning: expected a learning rate, since eq. 12 gives ", own,
+                             " for the threshold ", *tensor.threshold, "; got none");
+      }
+  return rate;
+}
+
+}  // namespace detail
 
 }  // namespace sara

@@ -16,12 +16,14 @@ namespace detail {
 
 /// (step + 1) / warmup while warming up.
 [[nodiscard]] inline std::optional<double> warming(std::int64_t step, std::int64_t warmup) {
+  require<value_error>(warmup >= 0, "learning-rate schedule: expected a warm-up of at least 0 steps, got ", warmup);
   if (step >= warmup) return {};
   return static_cast<double>(step + 1) / static_cast<double>(warmup);
 }
 
 /// How far the steps after the warm-up have come, from 0 to 1.
-[[nodiscard]] inline double progress(std::int64_t step, std::int64_t warmup, std::int64_t steps) {
+[[nodiscard]] inline double progress(std::int64_t step, std::int64_t warmup, std::int64_t steps, double floor) {
+  require<value_error>(floor >= 0 && floor <= 1, "learning-rate schedule: expected a floor from 0 to 1, got ", floor);
   require<value_error>(steps > warmup && warmup >= 0, "learning-rate schedule: expected more steps than the ", warmup,
                        " of warm-up, got ", steps);
   return std::min(1.0, static_cast<double>(step - warmup) / static_cast<double>(steps - warmup));
@@ -45,7 +47,7 @@ struct cosine_rate {
   double floor = 0;  ///< the last factor
 
   [[nodiscard]] double factor(std::int64_t step) const {
-    auto const done = detail::progress(std::max(step, warmup), warmup, steps);
+    auto const done = detail::progress(std::max(step, warmup), warmup, steps, floor);
     return detail::warming(step, warmup).value_or(floor + (1 - floor) * 0.5 * (1 + std::cos(std::numbers::pi * done)));
   }
 };
@@ -58,7 +60,7 @@ struct linear_rate {
   double floor = 0;
 
   [[nodiscard]] double factor(std::int64_t step) const {
-    auto const done = detail::progress(std::max(step, warmup), warmup, steps);
+    auto const done = detail::progress(std::max(step, warmup), warmup, steps, floor);
     return detail::warming(step, warmup).value_or(1 - (1 - floor) * done);
   }
 };

@@ -27,6 +27,7 @@ namespace detail {
 [[nodiscard]] inline smaller_than keep_small(std::optional<double> own, std::optional<double> selected) {
   require<value_error>(own || selected,
                        "reselection: expected a threshold, since selection was not by magnitude; got none");
+  require<value_error>(!own || *own > 0, "reselection: expected a threshold above 0, got ", own.value_or(0));
   return {own ? *own : *selected};
 }
 
@@ -37,7 +38,10 @@ struct reselect_halfway {
   std::int64_t steps = 5000;             ///< of the whole run
   std::optional<double> threshold = {};  ///< θ, where it shall differ from the selection's
 
-  [[nodiscard]] bool reselects_after(std::int64_t step) const noexcept { return step > 0 && step == steps / 2; }
+  [[nodiscard]] bool reselects_after(std::int64_t step) const {
+    detail::require<value_error>(steps >= 2, "reselect_halfway: expected at least 2 steps, got ", steps);
+    return step == steps / 2;
+  }
   [[nodiscard]] smaller_than keep(std::optional<double> selected) const {
     return detail::keep_small(threshold, selected);
   }
@@ -61,8 +65,9 @@ struct reselect_every {
   std::int64_t steps = 1000;
   std::optional<double> threshold = {};
 
-  [[nodiscard]] bool reselects_after(std::int64_t step) const noexcept {
-    return steps > 0 && step > 0 && step % steps == 0;
+  [[nodiscard]] bool reselects_after(std::int64_t step) const {
+    detail::require<value_error>(steps >= 1, "reselect_every: expected at least 1 step, got ", steps);
+    return step > 0 && step % steps == 0;
   }
   [[nodiscard]] smaller_than keep(std::optional<double> selected) const {
     return detail::keep_small(threshold, selected);

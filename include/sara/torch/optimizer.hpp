@@ -50,7 +50,7 @@ struct is_default_lr : std::is_same<P, default_lr> {};
 template <class... Policies>
 [[nodiscard]] names filter_of(Policies const&... policies) {
   names const every_name;  // a variable: GCC 12 does not survive the braces in a template
-  return sara::detail::pick<is_names>(every_name, policies...);
+  return sara::detail::pick<sara::detail::policy_roles::filter>(every_name, policies...);
 }
 
 /// @throws value_error  for a tensor in the middle of a graph
@@ -262,7 +262,7 @@ class optimizer : public ::torch::optim::Optimizer {
       return without_lr([&](auto const&... others) { return detail::make_tuner(weights, table, rules, others...); },
                         policies...);
     });
-    settle_rates(sara::detail::pick<detail::is_rate>(constant_rate{}, policies...).rate,
+    settle_rates(sara::detail::pick<sara::detail::policy_roles::rate>(constant_rate{}, policies...).rate,
                  sara::detail::pick<detail::is_default_lr>(default_lr{}, policies...).lr);
   }
 
@@ -274,10 +274,8 @@ class optimizer : public ::torch::optim::Optimizer {
 
   /// Gives groups without a rate the schedule's, the default, or that of eq. 12.
   void settle_rates(std::optional<double> const& scheduled, std::optional<double> const& fallback) {
-    std::optional<double> rate = scheduled ? scheduled : fallback;
-    if (!rate)
-      for (auto const& tensor : tensors())  // eq. 12 falls: the largest threshold has the smallest rate
-        if (tensor.threshold) rate = std::min(rate.value_or(1), rate_for_threshold(*tensor.threshold));
+    auto rate = scheduled ? scheduled : fallback;
+    if (!rate) rate = sara::detail::rate_for_thresholds(tensors());
     for (std::size_t g = 0; g < param_groups().size(); ++g) {
       auto& options = static_cast<group_options&>(param_groups()[g].options());
       if (!options.own_lr()) {

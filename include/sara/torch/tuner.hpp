@@ -129,12 +129,6 @@ class tuner_of final : public any_tuner {
 
 template <class P>
 struct is_backend : std::bool_constant<TensorBackend<P>> {};
-template <class P>
-struct is_update : std::bool_constant<UpdateRule<P>> {};
-template <class P>
-struct is_rate : std::bool_constant<RateSchedule<P>> {};
-template <class P>
-struct is_names : std::is_same<P, names> {};
 
 template <class Backend, class P>
 inline constexpr bool is_regularizer = LowRankRegularizer<P, Backend> && !std::is_same_v<P, no_regularizer>;
@@ -175,9 +169,9 @@ template <class... Policies>
                                                     std::shared_ptr<group_table const> groups,
                                                     std::vector<std::any> const& own_rules,
                                                     Policies const&... policies) {
-  using sara::detail::pick;
-  auto const rule = pick<is_update>(sara::adamw{}, policies...);
-  auto const rate = pick<is_rate>(constant_rate{}, policies...);
+  using sara::detail::pick, sara::detail::policy_roles;
+  auto const rule = pick<policy_roles::update>(sara::adamw{}, policies...);
+  auto const rate = pick<policy_roles::rate>(constant_rate{}, policies...);
   auto const backend = backend_of(policies...);
   require_reachable(backend, weights);
   return std::apply(

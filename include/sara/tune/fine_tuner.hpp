@@ -96,8 +96,8 @@ class fine_tuner {
 
   /// Selects, and takes note of the original values; no weight changes.
   /// @param weights  any range of (name, tensor), see NamedTensors; tensors in the backend's memory
-  /// @throws name_error    for two tensors of one name
-  /// @throws shape_error   for two tensors over one memory with different extents
+  /// @throws name_error    for two tensors of one name, or a filter that takes none
+  /// @throws shape_error   for two tensors over one memory with different extents or strides
   /// @throws dtype_error   for a float64 tensor while computing in float32
   /// @throws value_error   for settings outside their range, or a missing rate or threshold where neither follows
   /// @throws memory_error
@@ -346,16 +346,16 @@ class fine_tuner {
 
   /// Finds out now, not in the first step or at the switch, whether all policies can do their work.
   void validate() {
-    std::optional<double> largest;
-    for (auto const& s : segments_) {
-      static_cast<void>(scheduler_.keep(s.threshold));
-      if (s.threshold && (!largest || *s.threshold > *largest)) largest = s.threshold;
-    }
-    std::optional<double> const rate = schedule_.rate;
-    detail::require<value_error>(rate || largest || segments_.empty(),
+    for (auto const& s : segments_) static_cast<void>(scheduler_.keep(s.threshold));
+    static_cast<void>(scheduler_.reselects_after(0));
+    std::optional<double> const given = schedule_.rate;
+    auto const rate = given ? given : detail::rate_for_thresholds(segments_);
+    detail::require<value_error>(rate || segments_.empty(),
                                  "fine_tuner: expected a learning rate, since none follows from a selection that is "
                                  "not by magnitude (eq. 12); got none");
-    base_rate_ = rate ? *rate : rate_for_threshold(largest.value_or(0));
+    base_rate_ = rate.value_or(0);
+    detail::require<value_error>(base_rate_ >= 0 && std::isfinite(base_rate_),
+                                 "fine_tuner: expected a finite learning rate of at least 0, got ", base_rate_);
     static_cast<void>(update_.template kernel<R>(update_step{1, base_rate_ * schedule_.factor(0)}));
     detail::require<value_error>(update_.moments() >= 0 && update_.moments() <= max_moments,
                                  "fine_tuner: expected an update rule with 0 to ", max_moments, " moments, got ",

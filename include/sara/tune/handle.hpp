@@ -34,58 +34,71 @@ class tensor_handle {
   /// A Linear layer's weight [out, in]: dY [..., out], X [..., in]. See accumulate_linear.
   template <ReadableTensor Dy, ReadableTensor X>
   void accumulate(Dy const& dy, X const& x) {
-    if (!begin()) return;
-    accumulate_linear(*backend_, view(dy), view(x), segment_->store().ref(), segment_->sampling(*backend_), gradient_);
+    add([&](auto store) {
+      accumulate_linear(*backend_, view(dy), view(x), store, segment_->sampling(*backend_), gradient_);
+    });
   }
 
   /// A convolution's weight [out, in / groups, kh, kw]: dY and X in NCHW. See accumulate_conv2d.
   template <ReadableTensor Dy, ReadableTensor X>
   void accumulate(Dy const& dy, X const& x, conv2d_geometry const& geometry) {
-    if (!begin()) return;
-    accumulate_conv2d(*backend_, segment_->weights.shape(), view(dy), view(x), geometry, segment_->store().ref(),
-                      segment_->sampling(*backend_), gradient_);
+    add([&](auto store) {
+      accumulate_conv2d(*backend_, segment_->weights.shape(), view(dy), view(x), geometry, store,
+                        segment_->sampling(*backend_), gradient_);
+    });
   }
 
   /// Any weight, from its dense gradient, which may be freed afterwards. See sara::accumulate.
   template <ReadableTensor Dw>
   void accumulate(Dw const& dw) {
-    if (!begin()) return;
-    sara::accumulate(*backend_, view(dw), segment_->store().ref(), gradient_);
+    add([&](auto store) { sara::accumulate(*backend_, view(dw), store, gradient_); });
   }
 
   /// A Linear layer's bias [out]: dY [..., out]. See accumulate_linear_bias.
   template <ReadableTensor Dy>
   void accumulate_bias(Dy const& dy) {
-    if (!begin()) return;
-    accumulate_linear_bias(*backend_, view(dy), segment_->store().ref(), gradient_);
+    add([&](auto store) { accumulate_linear_bias(*backend_, view(dy), store, gradient_); });
   }
 
   /// A convolution's bias [out]: dY in NCHW. See sara::accumulate_conv2d_bias.
   template <ReadableTensor Dy>
   void accumulate_conv2d_bias(Dy const& dy) {
-    if (!begin()) return;
-    sara::accumulate_conv2d_bias(*backend_, view(dy), segment_->store().ref(), gradient_);
+    add([&](auto store) { sara::accumulate_conv2d_bias(*backend_, view(dy), store, gradient_); });
   }
 
   /// An embedding table [rows, width]: dY [..., width] and the row of each. See sara::accumulate_embedding.
   template <ReadableTensor Dy>
   void accumulate_embedding(Dy const& dy, std::span<std::int64_t const> index) {
-    if (!begin()) return;
-    sara::accumulate_embedding(*backend_, view(dy), index, segment_->store().ref(), gradient_);
+    add([&](auto store) { sara::accumulate_embedding(*backend_, view(dy), index, store, gradient_); });
   }
 
   /// Says that a gradient comes without a call of `accumulate`: in a replayed CUDA graph, say. The next step moves the
   /// tensor, as after `accumulate`.
-  void expect_gradient() { static_cast<void>(begin()); }
+  void expect_gradient() {
+    add([](auto) {});
+  }
 
  private:
-  bool begin() {
-    if (!learns()) return false;
+  /// f(positions), which adds to the gradient; its errors say which tensor it was.
+  template <class F>
+  void add(F&& f) {
+    if (!learns()) return;
     detail::require<value_error>(
         segment_->phase != detail::step_phase::updated, "fine_tuner: '", segment_->name,
         "' was updated in this backward pass: expected step() before its next gradient, got one");
+    auto const named = [&](error const& e) { return detail::text("'", segment_->name, "': ", e.what()); };
+    try {
+      f(segment_->store().ref());
+    } catch (shape_error const& e) {
+      throw shape_error(named(e));
+    } catch (memory_error const& e) {
+      throw memory_error(named(e));
+    } catch (dtype_error const& e) {
+      throw dtype_error(named(e));
+    } catch (value_error const& e) {
+      throw value_error(named(e));
+    }
     segment_->phase = detail::step_phase::has_gradient;
-    return true;
   }
 
   Backend const* backend_;

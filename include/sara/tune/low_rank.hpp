@@ -38,7 +38,7 @@ class low_rank_pass {
   void list(Backend const& backend, std::vector<Segment> const& segments) {
     matrices_.clear();
     for (std::size_t i = 0; i < segments.size(); ++i)
-      if (segments[i].count() > 0 && regularizer_.applies_to(segments[i].weights.shape())) matrices_.push_back(i);
+      if (regularizer_.applies_to(segments[i].weights.shape()) && segments[i].count() > 0) matrices_.push_back(i);
     losses_ = backend.template allocate<double>(std::ssize(matrices_));
   }
 

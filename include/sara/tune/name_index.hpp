@@ -21,8 +21,9 @@ class name_index {
  public:
   /// Takes in all names.
   /// @return the tensors that may learn, each once, in order
-  /// @throws shape_error  for two tensors over one memory with different extents
+  /// @throws shape_error  for two tensors over one memory with different extents or strides
   /// @throws dtype_error  for a float64 tensor while computing in float32
+  /// @throws name_error   where the filter takes none of them
   template <Real R>
   std::vector<named_tensor> adopt(std::vector<named_tensor> const& weights, names const& filter) {
     std::vector<named_tensor> learners;
@@ -36,10 +37,13 @@ class name_index {
       });
       entries_.emplace_back(w.name, static_cast<std::size_t>(tied - learners.begin()));
       if (tied != learners.end()) {
-        require<shape_error>(tied->tensor.shape() == w.tensor.shape() && tied->tensor.type() == w.tensor.type(),
-                             "fine_tuner: '", w.name, "' and '", tied->name,
-                             "' share memory: expected equal extents and dtypes, got ", w.tensor.shape(), " and ",
-                             tied->tensor.shape());
+        auto const same = [&](auto const& of) { return of(tied->tensor) == of(w.tensor); };
+        require<shape_error>(
+            same([](auto const& t) { return t.shape(); }) && same([](auto const& t) { return t.stride(); }) &&
+                same([](auto const& t) { return t.type(); }),
+            "fine_tuner: '", w.name, "' and '", tied->name,
+            "' share memory: expected equal extents, strides and dtypes, got ", w.tensor.shape(), " of strides ",
+            w.tensor.stride(), " and ", tied->tensor.shape(), " of strides ", tied->tensor.stride());
         continue;
       }
       require<dtype_error>(std::is_same_v<R, double> || w.tensor.type() != dtype::float64, "fine_tuner: '", w.name,
@@ -48,6 +52,9 @@ class name_index {
       learners.push_back(w);
     }
     std::sort(entries_.begin(), entries_.end());
+    if (learners.empty() && !weights.empty())
+      throw name_error(text("fine_tuner: expected a name that the filter takes, got ", weights.size(),
+                            " others, the first '", weights.front().name, "'"));
     return learners;
   }
 

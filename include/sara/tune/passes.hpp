@@ -91,11 +91,17 @@ void update_entries(Backend const& backend, std::span<Segment> segments, arena<B
         std::optional<sparse_job<decltype(s.store().ref()), entry>> job;
         if (s.phase == step_phase::has_gradient) {
           s.phase = step_phase::updated;
-          job = {s.store().ref(),
-                 entry{s.weights.template as<T>(), s.has_master() ? columns.master() + s.first : nullptr,
-                       columns.gradient() + s.first, rule.moments() > 0 ? columns.moments() + s.first : nullptr,
-                       columns.slots(), rule.moments(), clip, rule.template kernel<R>(update_step{++s.t, rate, s.name}),
-                       s.threshold.value_or(std::numeric_limits<double>::infinity())}};
+          entry const of_slot{s.weights.template as<T>(),
+                              s.has_master() ? columns.master() + s.first : nullptr,
+                              columns.gradient() + s.first,
+                              rule.moments() > 0 ? columns.moments() + s.first : nullptr,
+                              columns.slots(),
+                              rule.moments(),
+                              clip,
+                              rule.template kernel<R>(update_step{++s.t, rate, s.name}),
+                              s.threshold.value_or(std::numeric_limits<double>::infinity())};
+          using job_type = typename decltype(job)::value_type;
+          job.emplace(job_type{s.store().ref(), of_slot});  // not assigned: a kernel may be a lambda
         }
         return job;
       },

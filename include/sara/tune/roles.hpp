@@ -31,13 +31,11 @@ struct is_compute_in : std::false_type {};
 template <class R>
 struct is_compute_in<compute_in<R>> : std::true_type {};
 
-/// The roles that an argument of fine_tuner can play. Each is a template so that it can be passed to pick.
-template <class Backend>
-struct roles {
+/// The roles that an argument of fine_tuner can play with any backend. Each is a template so that it can be passed to
+/// pick.
+struct policy_roles {
   template <class P>
   struct selector : std::bool_constant<ThresholdSelector<P>> {};
-  template <class P>
-  struct regularizer : std::bool_constant<LowRankRegularizer<P, Backend>> {};
   template <class P>
   struct scheduler : std::bool_constant<ProgressiveScheduler<P>> {};
   template <class P>
@@ -56,8 +54,18 @@ struct roles {
   struct clip : std::is_same<P, clip_norm> {};
 
   template <class P>
-  static constexpr int count_of = selector<P>::value + regularizer<P>::value + scheduler<P>::value + update<P>::value +
-                                  rate<P>::value + store<P>::value + real<P>::value + filter<P>::value + clip<P>::value;
+  static constexpr int count_of = selector<P>::value + scheduler<P>::value + update<P>::value + rate<P>::value +
+                                  store<P>::value + real<P>::value + filter<P>::value + clip<P>::value;
+};
+
+/// All roles.
+template <class Backend>
+struct roles : policy_roles {
+  template <class P>
+  struct regularizer : std::bool_constant<LowRankRegularizer<P, Backend>> {};
+
+  template <class P>
+  static constexpr int count_of = policy_roles::count_of<P> + regularizer<P>::value;
 };
 
 /// A tuple of the value, or an empty one.

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
@@ -24,9 +26,26 @@
 /// positions that still learn, once there was a reselection; `<name>.gradient`, `<name>.moment0` … [learning], and
 /// `<name>.master` [learning] where the weight's dtype is not R.
 /// Metadata: `format` = "sara.state", `format_version` = "1", `sara_version`, and `state`: a JSON object with `steps`,
-/// `moments`, and `tensors`: for each name its `base` hash, the steps `t` of its moments, and whether it has a
-/// `gradient`.
+/// `moments`, and `tensors`: for each name its `shape`, its `base` hash, the `threshold` of its selection, the steps
+/// `t` of its moments, and whether it has a `gradient`.
 namespace sara::detail {
+
+/// As JSON, which has no infinity: null, a number, or "infinite".
+[[nodiscard]] inline nlohmann::json threshold_fact(std::optional<double> threshold) {
+  if (!threshold) return nullptr;
+  return std::isinf(*threshold) ? nlohmann::json("infinite") : nlohmann::json(*threshold);
+}
+
+[[nodiscard]] inline std::optional<double> threshold_of(nlohmann::json const& fact) {
+  if (fact.is_null()) return {};
+  return fact == "infinite" ? std::numeric_limits<double>::infinity() : fact.get<double>();
+}
+
+[[nodiscard]] inline nlohmann::json shape_fact(extents const& shape) {
+  auto out = nlohmann::json::array();
+  for (int d = 0; d < shape.rank(); ++d) out.push_back(shape[d]);
+  return out;
+}
 
 template <class Backend, Real R>
 class state_writer {
@@ -39,8 +58,11 @@ class state_writer {
     safetensors_writer file;
     nlohmann::json state{{"steps", steps}, {"moments", moments_}, {"tensors", nlohmann::json::object()}};
     for (auto const& s : segments) {
-      state["tensors"][s.name] = {
-          {"base", hex_of(s.base_hash)}, {"t", s.t}, {"gradient", s.phase == step_phase::has_gradient}};
+      state["tensors"][s.name] = {{"shape", shape_fact(s.weights.shape())},
+                                  {"base", hex_of(s.base_hash)},
+                                  {"threshold", threshold_fact(s.threshold)},
+                                  {"t", s.t},
+                                  {"gradient", s.phase == step_phase::has_gradient}};
       add_positions(file, s.name + ".positions", s.weights.size(), positions_of(backend_, s.selected));
       if (s.reselected)
         add_positions(file, s.name + ".reselected", s.weights.size(), positions_of(backend_, *s.reselected));
@@ -101,8 +123,9 @@ class state_reader {
  private:
   [[nodiscard]] loaded_state<Backend, R, Store> read(safetensors const& file, nlohmann::json const& state,
                                                      std::vector<segment<Backend, Store, R>> const& tensors) const {
-    require<value_error>(state.at("moments").get<int>() == moments_, file.path(), ": expected ", moments_,
-                         " moments for this update rule, got ", state.at("moments").dump());
+    require<value_error>(state.at("moments").get<int>() == moments_, file.path(),
+                         ": expected the state of an update rule with ", moments_, " moments, as this one, got ",
+                         state.at("moments").dump());
     auto const& facts = state.at("tensors");
     require<name_error>(facts.size() == tensors.size(), file.path(), ": expected ", tensors.size(), " tensors, got ",
                         facts.size());
@@ -116,6 +139,11 @@ class state_reader {
       auto const where = file.path() + ": '" + tensor.name + "'";
       auto const t = fact.at("t").template get<std::int64_t>();
       require<file_error>(t >= 0, where, ": expected moments of at least 0 steps, got ", t);
+      require<shape_error>(fact.at("shape") == shape_fact(tensor.weights.shape()), where, ": expected extents ",
+                           tensor.weights.shape(), ", got ", fact.at("shape").dump());
+      auto const threshold = threshold_of(fact.at("threshold"));
+      require<file_error>(!threshold || *threshold >= 0, where, ": expected a threshold of at least 0, got ",
+                          threshold.value_or(0));
       auto const& values = file.at(tensor.name + ".value");
       require<value_error>(values.type == stored_name<R>, where, ": expected a state computed in ", stored_name<R>,
                            ", got ", values.type);
@@ -123,7 +151,7 @@ class state_reader {
                           ": expected the base weights that the state was made from, got other ones");
       auto const positions = read_positions(file, tensor.name + ".positions", tensor.weights.size());
       out.segments.push_back(
-          {tensor.name, tensor.weights, store_of(tensor, positions), std::nullopt, tensor.threshold, tensor.not_finite,
+          {tensor.name, tensor.weights, store_of(tensor, positions), std::nullopt, threshold, tensor.not_finite,
            tensor.base_hash, file.read<R>(tensor.name + ".original", std::ssize(positions)), 0, t,
            fact.at("gradient").template get<bool>() ? step_phase::has_gradient : step_phase::untouched});
       if (file.contains(tensor.name + ".reselected")) {

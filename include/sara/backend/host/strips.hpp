@@ -163,8 +163,8 @@ template <Real R>
 void add_products(thread_pool& pool, host_sampling_plan const& plan, strips<R> const& s, std::span<panel const> panels,
                   std::uint16_t const* columns, R* out) {
   static constexpr auto longest = static_cast<std::size_t>(host_sampling_plan::longest_chunk);
-  static constexpr auto add_by_vectors_and_length = []<std::size_t... I>(std::index_sequence<I...>) {
-    return std::array{&add_run<I % longest + 1, std::int64_t{1} << I / longest, R>...};
+  static constexpr auto add_by_vectors_and_length = []<std::size_t... At>(std::index_sequence<At...>) {
+    return std::array{&add_run<At % longest + 1, std::int64_t{1} << At / longest, R>...};
   }
   (std::make_index_sequence<longest * std::bit_width(static_cast<std::uint64_t>(panel_vectors))>{});
   pool.parallel_for(plan.tasks(), [&](std::int64_t task) {
