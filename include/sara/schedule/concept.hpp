@@ -46,7 +46,7 @@ template <class Tensors>
     if (tensor.threshold)
       if (auto const own = rate_for_threshold(*tensor.threshold); !rate || own < *rate) {
         rate = own;
-        require<value_error>(own >= 1e-6, "fine-tuning: expected a learning rate, since eq. 12 gives ", own,
+        require<value_error>(own >= 1e-7, "fine-tuning: expected a learning rate, since eq. 12 gives ", own,
                              " for the threshold ", *tensor.threshold, "; got none");
       }
   return rate;
