@@ -275,10 +275,10 @@ class optimizer : public ::torch::optim::Optimizer {
   /// Gives groups without a rate the schedule's, the default, or that of eq. 12.
   void settle_rates(std::optional<double> const& scheduled, std::optional<double> const& fallback) {
     auto rate = scheduled ? scheduled : fallback;
-    if (!rate) rate = sara::detail::rate_for_thresholds(tensors());
     for (std::size_t g = 0; g < param_groups().size(); ++g) {
       auto& options = static_cast<group_options&>(param_groups()[g].options());
       if (!options.own_lr()) {
+        if (!rate) rate = sara::detail::rate_for_thresholds(tensors());
         sara::detail::require<value_error>(
             rate.has_value() || tensors().empty(),
             "torch optimizer: expected a learning rate, since none follows from a selection that is not by magnitude "
