@@ -15,6 +15,7 @@
 #include <sara/backprop/linear.hpp>
 #include <sara/backprop/scatter.hpp>
 #include <sara/store/bitmask.hpp>
+#include <sara/store/check_positions.hpp>
 #include <sara/store/flat_index.hpp>
 #include <sara/store/row_index.hpp>
 #include <sara/tensor/span.hpp>

@@ -153,7 +153,7 @@ TEST_CASE("a forged file is refused with a sentence") {
   }
   SUBCASE("positions out of order, twice, or outside") {
     f.positions = {5, 3};
-    CHECK(f.refused("expected ascending positions below 20, got 3 after 5") == "");
+    CHECK(f.refused("positions from 0 and below 20, got 3 after 5") == "");
     f.positions = {3, 3};
     CHECK(f.refused("got 3 after 3") == "");
     f.positions = {3, 20};

@@ -8,6 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include <sara/store/check_positions.hpp>
+
+#include "../support/compare.hpp"
 #include "../support/random.hpp"
 #include "../support/stores.hpp"
 
@@ -203,4 +206,17 @@ TEST_CASE("what is no store") {
   static_assert(!sara::SparseParameterStore<sara::flat_index<host>, int>);
   static_assert(std::is_same_v<sara::store_as<sara::row_index>::type<host>, sara::row_index<host>>);
   CHECK(sara::bitmask<host>::block_words * sara::bitmask<host>::word_bits == 4096);
+}
+
+TEST_CASE("positions that no store may hold") {
+  auto const refused = [](positions const& list) {
+    return sara::test::complaint<sara::shape_error>([&] { sara::check_positions(list, {4, 5}); },
+                                                    {"from 0 and below 20"});
+  };
+  CHECK_NOTHROW(sara::check_positions(positions{}, {4, 5}));
+  CHECK_NOTHROW(sara::check_positions(positions{0, 7, 19}, {4, 5}));
+  CHECK(refused({-1, 7}) == "");
+  CHECK(refused({7, 20}) == "");
+  CHECK(refused({7, 7}) == "");
+  CHECK(refused({7, 3}) == "");
 }

@@ -242,7 +242,7 @@ TEST_CASE("a state that does not fit is refused, and nothing changes") {
   SUBCASE("other extents over the same elements") {
     f.state["tensors"]["fc1.weight"]["shape"] = {12, 24};
     f.write(bad);
-    CHECK(refused.operator()<sara::shape_error>(bad, {"'fc1.weight'", "[24, 12]", "[12,24]"}) == "");
+    CHECK(refused.operator()<sara::shape_error>(bad, {"'fc1.weight'", "[24, 12]", "[12, 24]"}) == "");
   }
   SUBCASE("other tensors") {
     mlp<float> other;

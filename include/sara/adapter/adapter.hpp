@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <sara/error.hpp>
+#include <sara/store/check_positions.hpp>
 #include <sara/tensor/dtype.hpp>
 #include <sara/tensor/view.hpp>
 
@@ -45,17 +46,6 @@ struct weighted_adapter {
 };
 
 namespace detail {
-
-/// @throws Error  unless positions are strictly ascending and within `size`
-template <class Error>
-void require_positions(std::string const& where, std::vector<std::int64_t> const& positions, std::int64_t size) {
-  std::int64_t last = -1;
-  for (auto const p : positions) {
-    require<Error>(p > last && p < size, where, ": expected ascending positions below ", size, ", got ", p, " after ",
-                   last);
-    last = p;
-  }
-}
 
 /// @throws base_error, shape_error  unless both are of the same base tensor
 inline void require_same_base(std::string const& name, adapter_tensor const& a, adapter_tensor const& b) {

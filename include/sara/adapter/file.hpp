@@ -74,6 +74,12 @@ void require_finite(std::string const& where, adapter_tensor const& tensor) {
       tensor.delta);
 }
 
+[[nodiscard]] inline nlohmann::json json_of(extents const& shape) {
+  auto out = nlohmann::json::array();
+  for (int d = 0; d < shape.rank(); ++d) out.push_back(shape[d]);
+  return out;
+}
+
 [[nodiscard]] inline extents read_extents(std::string const& where, nlohmann::json const& shape) {
   require<file_error>(shape.is_array(), where, ": expected a list of extents, got ", shape.dump());
   extents out;
@@ -105,9 +111,9 @@ inline std::int64_t save(adapter const& a, std::filesystem::path const& path) {
   safetensors_writer file;
   auto about = nlohmann::json::object();
   for (auto const& [name, tensor] : a.tensors) {
-    auto shape = nlohmann::json::array();
-    for (int d = 0; d < tensor.shape.rank(); ++d) shape.push_back(tensor.shape[d]);
-    about[name] = {{"shape", shape}, {"dtype", name_of(tensor.type)}, {"base", detail::hex_of(tensor.base_hash)}};
+    about[name] = {{"shape", detail::json_of(tensor.shape)},
+                   {"dtype", name_of(tensor.type)},
+                   {"base", detail::hex_of(tensor.base_hash)}};
     detail::require_finite<value_error>("save '" + name + "'", tensor);
     detail::add_positions(file, name + ".positions", tensor.shape.product(), tensor.positions);
     std::visit([&, key = name + ".delta"](auto const& delta) { file.add(key, delta); }, tensor.delta);

@@ -41,12 +41,6 @@ namespace sara::detail {
   return fact == "infinite" ? std::numeric_limits<double>::infinity() : fact.get<double>();
 }
 
-[[nodiscard]] inline nlohmann::json shape_fact(extents const& shape) {
-  auto out = nlohmann::json::array();
-  for (int d = 0; d < shape.rank(); ++d) out.push_back(shape[d]);
-  return out;
-}
-
 template <class Backend, Real R>
 class state_writer {
  public:
@@ -58,7 +52,7 @@ class state_writer {
     safetensors_writer file;
     nlohmann::json state{{"steps", steps}, {"moments", moments_}, {"tensors", nlohmann::json::object()}};
     for (auto const& s : segments) {
-      state["tensors"][s.name] = {{"shape", shape_fact(s.weights.shape())},
+      state["tensors"][s.name] = {{"shape", json_of(s.weights.shape())},
                                   {"base", hex_of(s.base_hash)},
                                   {"threshold", threshold_fact(s.threshold)},
                                   {"t", s.t},
@@ -139,8 +133,9 @@ class state_reader {
       auto const where = file.path() + ": '" + tensor.name + "'";
       auto const t = fact.at("t").template get<std::int64_t>();
       require<file_error>(t >= 0, where, ": expected moments of at least 0 steps, got ", t);
-      require<shape_error>(fact.at("shape") == shape_fact(tensor.weights.shape()), where, ": expected extents ",
-                           tensor.weights.shape(), ", got ", fact.at("shape").dump());
+      auto const shape = read_extents(where, fact.at("shape"));
+      require<shape_error>(shape == tensor.weights.shape(), where, ": expected extents ", tensor.weights.shape(),
+                           ", got ", shape);
       auto const threshold = threshold_of(fact.at("threshold"));
       require<file_error>(!threshold || *threshold >= 0, where, ": expected a threshold of at least 0, got ",
                           threshold.value_or(0));
