@@ -210,8 +210,11 @@ TEST_CASE("what is no store") {
 
 TEST_CASE("positions that no store may hold") {
   auto const refused = [](positions const& list) {
-    return sara::test::complaint<sara::shape_error>([&] { sara::check_positions(list, {4, 5}); },
-                                                    {"from 0 and below 20"});
+    return sara::test::complaint<sara::shape_error>(
+        [&] {
+          sara::check_positions(list, {4, 5});
+        },
+        {"from 0 and below 20"});
   };
   CHECK_NOTHROW(sara::check_positions(positions{}, {4, 5}));
   CHECK_NOTHROW(sara::check_positions(positions{0, 7, 19}, {4, 5}));
