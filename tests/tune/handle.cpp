@@ -9,13 +9,16 @@
 
 #include <sara/backend/host.hpp>
 #include <sara/schedule/rates.hpp>
+#include <sara/schedule/reselection.hpp>
 #include <sara/tensor/span.hpp>
 #include <sara/tensor/vector.hpp>
 #include <sara/tune/fine_tuner.hpp>
+#include <sara/update/sgd.hpp>
 
 #include "../support/compare.hpp"
 #include "../support/random.hpp"
 #include "../support/reference.hpp"
+#include "../support/scratch.hpp"
 
 namespace {
 
@@ -143,6 +146,31 @@ TEST_CASE("what does not fit the weight is refused") {
   auto const before = l.weight;
   l.tuner.step();  // there was no gradient
   CHECK(l.weight == before);
+}
+
+TEST_CASE("a handle stays valid over a reselection and a loaded state") {
+  auto weight = uniform<float>("weight", 30, 0.1);
+  auto const dense = uniform<float>("dense", 30);
+  sara::fine_tuner tuner{sara::host{2},
+                         std::vector<sara::named_tensor>{{"w", sara::view(weight.data(), sara::extents{6, 5})}},
+                         sara::below{.threshold = 0.05},
+                         sara::reselect_at{.steps = {1}},
+                         sara::sgd{},
+                         sara::constant_rate{.rate = 0.05}};
+  sara::test::scratch const folder;
+  tuner.save_state(folder / "state");
+  auto handle = tuner["w"];
+  auto const gradient = [&] {
+    handle.accumulate(dense);
+    return tuner.gradient("w");
+  };
+  auto const first = gradient();
+  CHECK(tuner.step().reselected);
+  auto const left = gradient();
+  CHECK(!left.empty());
+  CHECK(left.size() < first.size());
+  tuner.load_state(folder / "state");
+  CHECK(gradient() == first);
 }
 
 TEST_CASE("layers may hand over from threads of their own") {

@@ -127,12 +127,7 @@ class fine_tuner {
 
   /// The tensor of that name, for its layer's backward pass.
   /// @throws name_error  if the weights had no such name
-  [[nodiscard]] handle operator[](std::string_view name) {
-    auto const at = index_[name];
-    if (!at) return {backend_, nullptr, nullptr};
-    auto& s = segments_[*at];
-    return {backend_, &s, arena_.gradient() + s.first};
-  }
+  [[nodiscard]] handle operator[](std::string_view name) { return {backend_, segments_, arena_, index_[name]}; }
 
   /// One optimiser step: regularise, clip, update, scatter; then reselect if it is time. Forgets the gradients.
   ///
