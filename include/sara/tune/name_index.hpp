@@ -37,13 +37,12 @@ class name_index {
       });
       entries_.emplace_back(w.name, static_cast<std::size_t>(tied - learners.begin()));
       if (tied != learners.end()) {
-        auto const same = [&](auto const& of) { return of(tied->tensor) == of(w.tensor); };
+        auto const &one = w.tensor, &other = tied->tensor;
         require<shape_error>(
-            same([](auto const& t) { return t.shape(); }) && same([](auto const& t) { return t.stride(); }) &&
-                same([](auto const& t) { return t.type(); }),
+            one.shape() == other.shape() && one.stride() == other.stride() && one.type() == other.type(),
             "fine_tuner: '", w.name, "' and '", tied->name,
-            "' share memory: expected equal extents, strides and dtypes, got ", w.tensor.shape(), " of strides ",
-            w.tensor.stride(), " and ", tied->tensor.shape(), " of strides ", tied->tensor.stride());
+            "' share memory: expected equal extents, strides and dtypes, got ", one.shape(), " of strides ",
+            one.stride(), " and ", other.shape(), " of strides ", other.stride());
         continue;
       }
       require<dtype_error>(std::is_same_v<R, double> || w.tensor.type() != dtype::float64, "fine_tuner: '", w.name,
