@@ -166,7 +166,8 @@ TEST_CASE("an adapter on other weights than its own is refused, and nothing is w
       auto wrong = a;
       wrong.tensors["w"].positions.back() = shape.product();
       CHECK(refused.operator()<sara::value_error>(wrong, named(weights, shape),
-                                                  {"'w'", "positions from 0 and below 600", "got 600"}, {.force = force}) == "");
+                                                  {"'w'", "positions from 0 and below 600", "got 600"},
+                                                  {.force = force}) == "");
       wrong = a;
       wrong.tensors["w"].positions.pop_back();
       CHECK(refused.operator()<sara::value_error>(wrong, named(weights, shape), {"'w'", "one delta a position"},
