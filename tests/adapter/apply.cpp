@@ -3,6 +3,7 @@
 
 #include <Eigen/Core>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -70,6 +71,10 @@ TEST_CASE_TEMPLATE("P = P₀ + α ΔP, and back to every bit", T, double, float,
     applied.rescale(scale);
     CHECK(same_bits(weights, sum(base, a, scale)));
   }
+  auto const before = weights;
+  CHECK(complaint<sara::value_error>([&] { applied.rescale(std::numeric_limits<double>::quiet_NaN()); },
+                                     {"finite scale"}) == "");
+  CHECK(same_bits(weights, before));
   applied.undo();
   CHECK(same_bits(weights, base));
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -157,6 +158,17 @@ TEST_CASE("a state replaces all that a tuner did before") {
   CHECK(tuner.learning() == first.learning());
   for (std::size_t i = 0; i < first.tensors().size(); ++i)  // the next reselection goes by the one that M was made with
     CHECK(tuner.tensors()[i].threshold == first.tensors()[i].threshold);
+}
+
+TEST_CASE("a threshold that is infinite comes back") {
+  scratch const folder;
+  mlp<float> model;
+  auto everything = settings;
+  everything.threshold = std::numeric_limits<double>::infinity();
+  make_tuner(model.weights(), everything).save_state(folder / "state");
+  auto tuner = make_tuner(model.weights(), settings);
+  tuner.load_state(folder / "state");
+  for (auto const& tensor : tuner.tensors()) CHECK(tensor.threshold == everything.threshold);
 }
 
 TEST_CASE("an adapter of a resumed run holds what both parts learned") {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
@@ -41,14 +42,12 @@ namespace detail {
 /// @throws value_error  for a threshold so far beyond those of the paper that nothing would learn
 template <class Tensors>
 [[nodiscard]] std::optional<double> rate_for_thresholds(Tensors const& tensors) {
-  std::optional<double> rate;
-  for (auto const& tensor : tensors)  // eq. 12 falls: the largest threshold has the smallest rate
-    if (tensor.threshold)
-      if (auto const own = rate_for_threshold(*tensor.threshold); !rate || own < *rate) {
-        rate = own;
-        require<value_error>(own >= 1e-7, "fine-tuning: expected a learning rate, since eq. 12 gives ", own,
-                             " for the threshold ", *tensor.threshold, "; got none");
-      }
+  std::optional<double> largest;
+  for (auto const& tensor : tensors) largest = std::max(largest, tensor.threshold);
+  if (!largest) return {};
+  auto const rate = rate_for_threshold(*largest);
+  require<value_error>(rate >= 1e-7, "fine-tuning: expected a learning rate, since eq. 12 gives ", rate,
+                       " for the threshold ", *largest, "; got none");
   return rate;
 }
 
