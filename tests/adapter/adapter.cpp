@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <utility>
 #include <variant>
@@ -108,4 +109,23 @@ TEST_CASE("adapters of other weights are not merged") {
   CHECK(refused.operator()<sara::shape_error>(other, {"'w'", "[4, 5]", "[5, 4]"}) == "");
   other = {{4, 5}, sara::dtype::float64, 77, {1}, std::vector<double>{1}};
   CHECK(refused.operator()<sara::shape_error>(other, {"'w'", "float32", "float64"}) == "");
+}
+
+TEST_CASE("nothing that contradicts itself is merged") {
+  auto const refused = [&](sara::adapter_tensor const& wrong, double scale, std::vector<std::string> const& parts) {
+    sara::adapter a;
+    a.tensors["w"] = wrong;
+    return complaint<sara::value_error>([&] { static_cast<void>(sara::merge({{a, scale}})); }, parts);
+  };
+  auto const good = tensor({1, 3}, {1, 2});
+  auto wrong = good;
+  wrong.positions = {3, 1};
+  CHECK(refused(wrong, 1, {"'w'", "ascending positions", "got 1 after 3"}) == "");
+  wrong = good;
+  wrong.positions.push_back(7);
+  CHECK(refused(wrong, 1, {"'w'", "one delta a position, got 2 for 3"}) == "");
+  wrong = good;
+  wrong.type = sara::dtype::float64;
+  CHECK(refused(wrong, 1, {"'w'", "deltas in double for float64, got float"}) == "");
+  CHECK(refused(good, std::numeric_limits<double>::infinity(), {"finite scale", "inf"}) == "");
 }

@@ -177,6 +177,10 @@ TEST_CASE("an adapter on other weights than its own is refused, and nothing is w
       wrong.tensors["w"].positions.pop_back();
       CHECK(refused.operator()<sara::value_error>(wrong, named(weights, shape), {"'w'", "one delta a position"},
                                                   {.force = force}) == "");
+      wrong = a;
+      std::get<std::vector<float>>(wrong.tensors["w"].delta)[1] = std::numeric_limits<float>::infinity();
+      CHECK(refused.operator()<sara::value_error>(wrong, named(weights, shape), {"'w'", "finite values, got inf"},
+                                                  {.force = force}) == "");
     }
   }
   CHECK(same_bits(weights, base));

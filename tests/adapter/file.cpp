@@ -237,6 +237,9 @@ TEST_CASE("what training lost to NaN is not saved over a good file") {
   auto lost = sample();
   std::get<std::vector<float>>(lost.tensors.at("scalar").delta)[0] = std::numeric_limits<float>::quiet_NaN();
   CHECK(complaint<sara::value_error>([&] { sara::save(lost, path); }, {"'scalar'", "finite"}) == "");
+  lost = sample();
+  lost.tensors.at("scalar").positions.back() = 1;
+  CHECK(complaint<sara::value_error>([&] { sara::save(lost, path); }, {"'scalar'", "below 1"}) == "");
   CHECK(sara::load_adapter(path).count() == sample().count());
 }
 

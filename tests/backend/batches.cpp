@@ -22,6 +22,12 @@ struct one_by_one {
   }
 };
 
+struct fetched_sum {
+  std::vector<std::int64_t>* fetched;
+  void prefetch(std::int64_t position) const { fetched->push_back(position); }
+  std::int64_t operator()(std::int64_t, std::int64_t position) const { return position; }
+};
+
 struct in_runs {
   std::int64_t operator()(std::int64_t, std::int64_t position) const { return position; }
   std::int64_t operator()(std::int64_t, std::int64_t const* positions, std::int64_t count) const {
@@ -47,6 +53,9 @@ TEST_CASE_TEMPLATE("batches visit every slot once, in order, and fetch ahead", S
   CHECK(seen == positions);
   CHECK(fetched == positions);
   CHECK(sara::detail::sum_of_slots<std::int64_t>(store.ref(), 0, store.count(), in_runs{}) == sum);
+  fetched.clear();
+  CHECK(sara::detail::sum_of_slots<std::int64_t>(store.ref(), 0, store.count(), fetched_sum{&fetched}) == sum);
+  CHECK(fetched == positions);
   CHECK(sara::detail::sum_of_slots<std::int64_t>(store.ref(), 5, 6, in_runs{}) == positions[5]);
   CHECK(sara::detail::sum_of_slots<std::int64_t>(store.ref(), 7, 7, in_runs{}) == 0);
 }

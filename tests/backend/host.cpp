@@ -128,39 +128,48 @@ TEST_CASE("selection is the same for any number of threads") {
 }
 
 TEST_CASE_TEMPLATE("sampled gradients are the same bits for any number of threads", R, float, double) {
-  auto const positions = random_positions("m", 40 * 90, 0.1);
-  auto const dy = uniform<R>("dy", 2 * 40 * 20 * 20);
-  auto const x = uniform<R>("x", 2 * 40 * 20 * 20);
-  auto const gradient = [&](auto&& add) {
-    return [&](host const& backend) {
-      auto const store = make_store<sara::row_index<host>>(backend, {40, 90}, positions);
+  auto const gradient = [](sara::matrix_shape shape, double density, auto&& add) {
+    auto const positions = random_positions("m", shape.size(), density);
+    return [=](host const& backend) {
+      auto const store = make_store<sara::row_index<host>>(backend, shape, positions);
       std::vector<R> out(positions.size());
       add(backend, store.ref(), out.data());
       return out;
     };
   };
   SUBCASE("product") {
-    CHECK(same_for_any_threads(gradient([&](host const& backend, auto ref, R* out) {
-      backend.sampled_product(sara::view(dy.data(), {300, 40}), sara::view(x.data(), {300, 90}), ref,
-                              backend.plan_sampling(ref), out);
-    })));
+    auto const dy = uniform<R>("dy", 300 * 250), x = uniform<R>("x", 300 * 400);
+    for (double const density : {0.1, 0.9})
+      CHECK(same_for_any_threads(gradient({250, 400}, density, [&](host const& backend, auto ref, R* out) {
+        auto const plan = backend.plan_sampling(ref);
+        CHECK(std::ssize(plan.parts()) >= std::min(backend.threads().size(), 3));
+        backend.sampled_product(sara::view(dy.data(), {300, 250}), sara::view(x.data(), {300, 400}), ref, plan, out);
+      })));
   }
   SUBCASE("convolution") {
-    for (std::int64_t const stride : {1, 2}) {  // with rows of whole vectors, and without
-      auto const height = 10 / stride, width = 32 / stride;
-      auto const shape = sara::conv2d_shape::of({40, 10, 3, 3}, {2, 40, height, width}, {2, 10, 10, 32},
-                                                {.stride = {stride, stride}, .padding = {1, 1}});
-      CHECK(same_for_any_threads(gradient([&](host const& backend, auto ref, R* out) {
-        backend.sampled_convolution(shape, sara::view(dy.data(), {2, 40, height, width}),
-                                    sara::view(x.data(), {2, 10, 10, 32}), ref, backend.plan_sampling(ref), out);
-      })));
-    }
+    auto const dy = uniform<R>("dy", 2 * 240 * 10 * 32), x = uniform<R>("x", 2 * 60 * 10 * 32);
+    for (std::int64_t const groups : {1, 3})
+      for (std::int64_t const stride : {1, 2})  // with rows of whole vectors, and without
+        for (double const density : {0.04, 0.5}) {
+          auto const height = 10 / stride, width = 32 / stride;
+          sara::extents const weight{240, 60 / groups, 3, 3}, dy_shape{2, 240, height, width}, x_shape{2, 60, 10, 32};
+          auto const shape = sara::conv2d_shape::of(weight, dy_shape, x_shape,
+                                                    {.stride = {stride, stride}, .padding = {1, 1}, .groups = groups});
+          CHECK(same_for_any_threads(
+              gradient(sara::matrix_shape::of(weight), density, [&](host const& backend, auto ref, R* out) {
+                auto const plan = backend.plan_sampling(ref);
+                CHECK((plan.parts().size() > 1 || backend.threads().size() == 1 || density < 0.1));
+                backend.sampled_convolution(shape, sara::view(dy.data(), dy_shape), sara::view(x.data(), x_shape), ref,
+                                            plan, out);
+              })));
+        }
   }
   SUBCASE("rows") {
+    auto const dy = uniform<R>("dy", 300 * 90);
     std::vector<std::int64_t> index(300);
     sara::test::sequence numbers{"index"};
     for (auto& row : index) row = numbers.integer(0, 39);
-    CHECK(same_for_any_threads(gradient([&](host const& backend, auto ref, R* out) {
+    CHECK(same_for_any_threads(gradient({40, 90}, 0.1, [&](host const& backend, auto ref, R* out) {
       backend.sampled_rows(sara::view(dy.data(), {300, 90}), index, ref, out);
     })));
   }

@@ -183,7 +183,7 @@ TEST_CASE_TEMPLATE_DEFINE("slots are kept by intersection, in the backend's memo
     auto const keep = random_positions("keep", std::ssize(list), 0.2);
     auto const before = placed_store<sara::row_index<typename Place::backend>>(backend, {40, 300}, list);
     auto const slots = place(backend, keep);
-    auto const after = sara::intersect(backend, before, slots.data(), std::ssize(keep));
+    auto const after = sara::keep_slots(backend, before, slots.data(), std::ssize(keep));
     std::vector<std::int64_t> expected;
     for (auto const slot : keep) expected.push_back(list[static_cast<std::size_t>(slot)]);
     CHECK(positions_of(backend, after) == expected);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
 #include <limits>
 #include <span>
 #include <string>
@@ -90,6 +91,12 @@ class file_size_limit {
   rlimit before_{};
   void (*handler_)(int) = nullptr;
 };
+
+/// Files and folders in a folder.
+std::ptrdiff_t entries_of(std::filesystem::path const& folder) {
+  auto const all = std::filesystem::directory_iterator{folder};
+  return std::distance(begin(all), end(all));
+}
 
 }  // namespace
 
@@ -263,17 +270,17 @@ TEST_CASE("a failed write leaves the old file and nothing else") {
   SUBCASE("the disk is full") {
     file_size_limit const full{65536};
     CHECK(complaint<sara::file_error>([&] { after.write(path); }, {path.string(), "File too large"}) == "");
-    CHECK_FALSE(std::filesystem::exists(folder / "x.part"));
+    CHECK(entries_of(folder / "") == 1);
   }
   SUBCASE("the temporary file cannot be opened") {
-    std::filesystem::create_directory(folder / "x.part");
-    CHECK(complaint<sara::file_error>([&] { after.write(path); }, {path.string()}) == "");
+    CHECK(complaint<sara::file_error>([&] { after.write(folder / "none" / "x"); },
+                                      {(folder / "none").string(), "No such file"}) == "");
   }
   SUBCASE("what has the name is no file") {
     std::filesystem::create_directories(folder / "taken" / "by_a_folder");
     CHECK(complaint<sara::file_error>([&] { after.write(folder / "taken"); }, {"taken", "got something else"}) == "");
     CHECK(complaint<sara::file_error>([&] { after.write("/dev/null"); }, {"/dev/null", "got something else"}) == "");
-    CHECK_FALSE(std::filesystem::exists(folder / "taken.part"));
+    CHECK(entries_of(folder / "") == 2);
   }
   CHECK(safetensors::load(path).read<float>("w") == std::vector<float>{1, 2});
 }
@@ -285,7 +292,16 @@ TEST_CASE("a write replaces the old file") {
   out.add("w", std::vector<float>{3});
   out.write(folder / "x");
   CHECK(safetensors::load(folder / "x").read<float>("w") == std::vector<float>{3});
-  CHECK_FALSE(std::filesystem::exists(folder / "x.part"));
+  CHECK(entries_of(folder / "") == 1);
+}
+
+TEST_CASE("a link that leads nowhere is refused") {
+  scratch const folder;
+  std::filesystem::create_symlink("there", folder / "here");
+  std::filesystem::create_symlink("here", folder / "there");
+  sara::safetensors_writer out;
+  out.add("a", std::vector<float>{1});
+  CHECK(complaint<sara::file_error>([&] { out.write(folder / "here"); }, {"here", "leads nowhere"}) == "");
 }
 
 TEST_CASE("a write through a link replaces what it leads to") {

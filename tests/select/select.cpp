@@ -75,6 +75,10 @@ TEST_CASE("a cut outside its range") {
   CHECK(refusal(sara::random{.count = 11}, {"from 0 to 10", "got 11"}) == "");
   CHECK(refusal(sara::random{.count = -1}, {"from 0 to 10", "got -1"}) == "");
   CHECK(refusal(sara::smallest{.count = 11, .over = sara::scope::tensor}, {"from 0 to 10", "got 11"}) == "");
+  struct lost : by_rank {
+    [[nodiscard]] sara::cut cut(sara::const_named_tensor const&) const { return sara::threshold_cut{std::nan("")}; }
+  };
+  CHECK(refusal(lost{}, {"'w'", "got NaN"}) == "");
 }
 
 TEST_CASE("one count over the model cannot be two") {

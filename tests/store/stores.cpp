@@ -112,6 +112,11 @@ TEST_CASE_TEMPLATE("rows longer than a 16-bit column", Store, SARA_HOST_STORES) 
   check_against_list<Store>(backend, shape, ends);
 }
 
+TEST_CASE_TEMPLATE("a single column", Store, SARA_HOST_STORES) {
+  for (std::int64_t const rows : {1, 65'536, 65'537, 300'000})
+    check_against_list<Store>(host{2}, {rows, 1}, random_positions("column", rows, 0.01));
+}
+
 TEST_CASE_TEMPLATE("positions past 2^31 and 2^32", Store, sara::flat_index<host>, sara::row_index<host>) {
   constexpr auto two_31 = std::int64_t{1} << 31;
   host const backend{1};
@@ -153,13 +158,14 @@ TEST_CASE("bytes at the edges") {
   CHECK(make_store<sara::row_index<host>>(backend, {4, 65'536}, {1, 2}).bytes() == 2 * 2 + 8 * 5);
   CHECK(make_store<sara::row_index<host>>(backend, {4, 65'537}, {1, 2}).bytes() == 2 * 2 + 8 * 9);
   CHECK(make_store<sara::row_index<host>>(backend, {0, 7}, {}).bytes() == 8);
+  CHECK(make_store<sara::row_index<host>>(backend, {65'537, 1}, {1, 2}).bytes() == 2 * 2 + 8 * 3);  // a flat tensor
   CHECK(make_store<sara::bitmask<host>>(backend, {1, 64}, {3}).bytes() == 8 + 8);
   CHECK(make_store<sara::bitmask<host>>(backend, {1, 65}, {3}).bytes() == 16 + 8);
   CHECK(make_store<sara::bitmask<host>>(backend, {1, 4097}, {3}).bytes() == 65 * 8 + 2 * 8);
   CHECK(make_store<sara::bitmask<host>>(backend, {0, 4}, {}).bytes() == 0);
 }
 
-TEST_CASE_TEMPLATE("slots are kept by intersection", Store, SARA_HOST_STORES) {
+TEST_CASE_TEMPLATE("slots are kept", Store, SARA_HOST_STORES) {
   host const backend{2};
   matrix_shape const shape{40, 300};
   auto const list = random_positions("before", shape.size(), 0.3);
@@ -168,13 +174,13 @@ TEST_CASE_TEMPLATE("slots are kept by intersection", Store, SARA_HOST_STORES) {
   auto const keep = random_positions("keep", std::ssize(list), 0.2);
   positions expected;
   for (auto const slot : keep) expected.push_back(list[static_cast<std::size_t>(slot)]);
-  auto const after = sara::intersect(backend, before, keep.data(), std::ssize(keep));
+  auto const after = sara::keep_slots(backend, before, keep.data(), std::ssize(keep));
   CHECK(positions_of(after.ref()) == expected);
   CHECK(after.ref().shape() == shape);
 
   auto const all = every_position(std::ssize(list));
-  CHECK(positions_of(sara::intersect(backend, before, all.data(), std::ssize(all)).ref()) == list);
-  CHECK(sara::intersect(backend, before, all.data(), 0).count() == 0);
+  CHECK(positions_of(sara::keep_slots(backend, before, all.data(), std::ssize(all)).ref()) == list);
+  CHECK(sara::keep_slots(backend, before, all.data(), 0).count() == 0);
 }
 
 TEST_CASE_TEMPLATE("a store moves with what it holds", Store, SARA_HOST_STORES) {

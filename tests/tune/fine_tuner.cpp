@@ -79,6 +79,15 @@ std::vector<float> output_gradient(std::vector<float> const& weight, std::vector
   return dy;
 }
 
+/// A regularizer whose turn begins anywhere.
+struct beyond {
+  std::int64_t first;
+  [[nodiscard]] bool applies_to(sara::extents const&) const { return true; }
+  [[nodiscard]] sara::matrix_run at(std::int64_t, std::int64_t matrices) const { return {first, matrices}; }
+  template <class Backend, class Matrices>
+  void add(Backend const&, Matrices const&) const {}
+};
+
 }  // namespace
 
 TEST_CASE("a layer over plain vectors learns through its small weights") {
@@ -149,6 +158,64 @@ TEST_CASE("zero_gradient forgets: the next step moves nothing, decay included") 
   tuner.zero_gradient();
   CHECK(tuner.step().gradient_norm() == 0);
   CHECK(same_bits(w, base));
+}
+
+TEST_CASE("a step whose gradient is not finite is left out") {
+  auto a = uniform<float>("a", 30, 0.1);
+  auto b = uniform<float>("b", 7, 0.1);
+  auto const base = a;
+  auto tuner = make_tuner({named("a", a, {6, 5}), named("b", b, {7})});
+  auto g = uniform<float>("g", 30);
+  tuner["a"].accumulate(g);
+  double squares = 0;
+  for (auto const p : below_threshold(a, 0.08)) squares += std::pow(g[static_cast<std::size_t>(p)], 2);
+  CHECK(tuner.gradient_norm() == doctest::Approx(std::sqrt(squares)));
+  g[static_cast<std::size_t>(below_threshold(a, 0.08)[3])] = HUGE_VALF;
+  tuner["a"].accumulate(g);
+  // [skip]
+  if (std::isfinite(tuner.gradient_norm()))
+    tuner.step();
+  else
+    tuner.zero_gradient();
+  // [/skip]
+  CHECK(same_bits(a, base));
+  CHECK(tuner.steps() == 0);
+  CHECK(tuner.gradient_norm() == 0);
+}
+
+TEST_CASE("a rate that the schedule gives and that is none changes nothing") {
+  struct lost {
+    std::optional<double> rate = 0.1;
+    double factor(std::int64_t step) const { return step == 1 ? std::nan("") : 1; }
+  };
+  auto a = uniform<float>("a", 64 * 64, 0.1);
+  sara::fine_tuner tuner{sara::host{1},
+                         std::vector{named("a", a, {64, 64})},
+                         sara::below{.threshold = 0.05},
+                         sara::nuclear_norm{.weight = 1e-2},
+                         sara::sgd{},
+                         lost{}};
+  auto const g = uniform<float>("g", 64 * 64);
+  tuner["a"].accumulate(g);
+  tuner.step();
+  tuner["a"].accumulate(g);
+  auto const before = a;
+  auto const gradient = tuner.gradient("a");
+  CHECK(complaint<sara::value_error>([&] { tuner.step(); }, {"finite learning rate", "nan"}) == "");
+  CHECK(complaint<sara::value_error>([&] { tuner.update_in_backward("a"); }, {"finite learning rate", "nan"}) == "");
+  CHECK(same_bits(a, before));
+  CHECK(tuner.gradient("a") == gradient);
+  CHECK(tuner.steps() == 1);
+}
+
+TEST_CASE("a regularizer's turn is a run of the matrices there are") {
+  auto a = uniform<float>("a", 30, 0.1);
+  for (std::int64_t const first : {-1, 1}) {
+    sara::fine_tuner tuner{sara::host{1}, std::vector{named("a", a, {6, 5})}, sara::below{.threshold = 0.02},
+                           beyond{first}};
+    CHECK(complaint<sara::value_error>([&] { tuner.step(); },
+                                       {"among 1 matrices", "1 from " + std::to_string(first)}) == "");
+  }
 }
 
 TEST_CASE("clipping is by the norm of all that learns, over all tensors") {
@@ -377,6 +444,10 @@ TEST_CASE("what a report says") {
   CHECK(tuner.steps() == 2);
   auto const third = tuner.step();
   CHECK(third.at_or_above() == 0);
+  CHECK(complaint<sara::value_error>([&] { static_cast<void>(second.gradient_norm()); }, {"before step 3"}) == "");
+  tuner["w"].accumulate(std::vector<float>{0, 0, -2, 2, 9, 0});
+  tuner.update_in_backward("w");
+  CHECK(complaint<sara::value_error>([&] { static_cast<void>(third.at_or_above()); }, {"before step 4"}) == "");
   CHECK(w[4] == 0.3f);
 }
 

@@ -141,6 +141,14 @@ TEST_CASE("what does not fit the weight is refused") {
               l.handle().accumulate(sara::view(transposed.data(), {5, 6}));
             },
             {"'w': ", "6 rows of 5", "[5, 6]"}) == "");
+  layer by_channels{{5, 4, 3, 3}};
+  auto const dw = uniform<float>("dw", 180);
+  CHECK(complaint<sara::shape_error>(
+            [&] {
+              by_channels.handle().accumulate(sara::view(dw.data(), {5, 3, 3, 4}));
+            },
+            {"'w': ", "[5, 4, 3, 3]", "[5, 3, 3, 4]"}) == "");
+  by_channels.handle().accumulate(sara::view(dw.data(), {5, 36}));
   CHECK(complaint<sara::memory_error>([&] { l.handle().accumulate(sara::view(dy.data(), {30}, sara::memory::cuda)); },
                                       {"CUDA"}) == "");
   auto const before = l.weight;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <sara/adapter/file.hpp>
+#include <sara/select/ranked.hpp>
 
 #include "../support/compare.hpp"
 #include "../support/mlp.hpp"
@@ -158,6 +159,36 @@ TEST_CASE("a state replaces all that a tuner did before") {
   CHECK(tuner.learning() == first.learning());
   for (std::size_t i = 0; i < first.tensors().size(); ++i)  // the next reselection goes by the one that M was made with
     CHECK(tuner.tensors()[i].threshold == first.tensors()[i].threshold);
+}
+
+TEST_CASE("a loaded state brings its rate, and leaves what is frozen") {
+  scratch const folder;
+  auto const steps_after_loading = [&](bool frozen) {
+    mlp<float> model;
+    auto const weights = model.weights();
+    sara::fine_tuner first{sara::host{1}, weights, sara::below{.threshold = 0.01}};
+    first.save_state(folder / "state");
+    sara::fine_tuner tuner{sara::host{1}, weights, sara::below{.threshold = 0.02}};
+    CHECK(tuner.base_rate() != first.base_rate());
+    if (frozen) tuner.freeze("fc1.weight");
+    tuner.load_state(folder / "state");
+    CHECK(tuner.base_rate() == first.base_rate());
+    return tuner["fc1.weight"].learns();
+  };
+  CHECK(steps_after_loading(false));
+  CHECK(!steps_after_loading(true));
+}
+
+TEST_CASE("a state whose selection has no threshold is refused where a policy wants one") {
+  scratch const folder;
+  mlp<float> model;
+  auto const weights = model.weights();
+  sara::constant_rate const rate{.rate = 1e-3};
+  sara::fine_tuner{sara::host{1}, weights, sara::random{.fraction = 0.1}, rate}.save_state(folder / "state");
+  sara::fine_tuner tuner{sara::host{1}, weights, sara::below{.threshold = 0.05}, rate, sara::reselect_halfway{}};
+  auto const selected = tuner.selected();
+  CHECK(complaint<sara::value_error>([&] { tuner.load_state(folder / "state"); }, {"reselection", "threshold"}) == "");
+  CHECK(tuner.selected() == selected);
 }
 
 TEST_CASE("a threshold that is infinite comes back") {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -39,13 +40,38 @@ struct adapter {
   }
 };
 
-/// An adapter with its share in a merge.
+/// An adapter with its share in a merge. It must outlive this.
 struct weighted_adapter {
-  adapter const& source;
-  double scale = 1;
+  weighted_adapter(adapter const& a, double share) : source{&a}, scale{share} {}
+  weighted_adapter(adapter const&&, double) = delete;  // it would dangle
+
+  adapter const* source;
+  double scale;
 };
 
 namespace detail {
+
+/// @throws Error  unless there is one finite delta a position, of the type that the tensor's dtype asks for
+template <class Error>
+void require_delta(std::string const& where, adapter_tensor const& tensor) {
+  auto const wide = tensor.type == dtype::float64;
+  require<Error>(std::holds_alternative<std::vector<double>>(tensor.delta) == wide, where, ": expected deltas in ",
+                 wide ? "double" : "float", " for ", tensor.type, ", got ", wide ? "float" : "double");
+  std::visit(
+      [&](auto const& delta) {
+        require<Error>(delta.size() == tensor.positions.size(), where, ": expected one delta a position, got ",
+                       delta.size(), " for ", tensor.positions.size());
+        for (auto const d : delta) require<Error>(std::isfinite(d), where, ": expected finite values, got ", d);
+      },
+      tensor.delta);
+}
+
+/// @throws Error  unless positions are strictly ascending and within the tensor, and the deltas fit
+template <class Error>
+void require_valid(std::string const& where, adapter_tensor const& tensor) {
+  require_positions<Error>(where, tensor.positions, tensor.shape.product());
+  require_delta<Error>(where, tensor);
+}
 
 /// @throws base_error, shape_error  unless both are of the same base tensor
 inline void require_same_base(std::string const& name, adapter_tensor const& a, adapter_tensor const& b) {
@@ -87,12 +113,15 @@ void add_scaled(adapter_tensor& a, adapter_tensor const& b, double scale) {
 ///     auto both = sara::merge({{style, 0.6}, {subject, 0.6}});
 ///
 /// @throws base_error, shape_error  unless tensors of one name belong to the same base weights
+/// @throws value_error  for a scale that is not finite, and for tensors that contradict themselves
 /// Complexity: O(adapters · entries).
 /// Example: tests/adapter/adapter.cpp
 [[nodiscard]] inline adapter merge(std::vector<weighted_adapter> const& parts) {
   adapter out;
   for (auto const& part : parts) {
-    for (auto const& [name, tensor] : part.source.tensors) {
+    detail::require<value_error>(std::isfinite(part.scale), "merge: expected a finite scale, got ", part.scale);
+    for (auto const& [name, tensor] : part.source->tensors) {
+      detail::require_valid<value_error>("merge '" + name + "'", tensor);
       auto const [found, is_new] = out.tensors.try_emplace(name);
       auto& sum = found->second;
       if (is_new) {

@@ -40,10 +40,6 @@ struct add_delta {
   }
 };
 
-}  // namespace detail
-
-namespace detail {
-
 template <class Backend, class R>
 struct adapter_columns {
   typename Backend::template buffer<R> original;
@@ -113,10 +109,7 @@ class applied_adapter {
     require_memory(backend_, "apply", target);
     detail::require<shape_error>(target.shape() == tensor.shape, "apply to '", name, "': expected extents ",
                                  tensor.shape, ", got ", target.shape());
-    detail::require_positions<value_error>("apply to '" + name + "'", tensor.positions, target.size());
-    auto const deltas = std::visit([](auto const& delta) { return delta.size(); }, tensor.delta);
-    detail::require<value_error>(deltas == tensor.positions.size(), "apply to '", name,
-                                 "': expected one delta a position, got ", deltas, " for ", tensor.positions.size());
+    detail::require_valid<value_error>("apply to '" + name + "'", tensor);
     if (options.force) return;
     detail::require<dtype_error>(target.type() == tensor.type, "apply to '", name, "': expected ", tensor.type,
                                  " as the adapter was trained on, got ", target.type());
@@ -157,7 +150,8 @@ class applied_adapter {
 /// @param weights  any range of (name, tensor); more tensors than the adapter's are left alone
 /// @throws name_error   if a tensor of the adapter is missing
 /// @throws shape_error, memory_error
-/// @throws value_error  for positions that are not ascending and within the tensor, or of another number than deltas
+/// @throws value_error  for tensors that contradict themselves: positions that are not ascending or not within the
+/// tensor, deltas that are not finite or of another number or type
 /// @throws dtype_error, base_error  if the weights are not those that the adapter was trained on, unless forced
 /// Complexity: one read of the adapter's tensors for their hash, then O(entries).
 /// Extra memory: 12 bytes an entry, 20 in float64, 4 more in tensors of over 2^32 elements, as long as the result

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <charconv>
-#include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <limits>
@@ -65,15 +64,6 @@ inline void add_positions(safetensors_writer& file, std::string const& name, std
   return positions;
 }
 
-template <class Error>
-void require_finite(std::string const& where, adapter_tensor const& tensor) {
-  std::visit(
-      [&](auto const& delta) {
-        for (auto const d : delta) require<Error>(std::isfinite(d), where, ": expected finite values, got ", d);
-      },
-      tensor.delta);
-}
-
 [[nodiscard]] inline nlohmann::json json_of(extents const& shape) {
   auto out = nlohmann::json::array();
   for (int d = 0; d < shape.rank(); ++d) out.push_back(shape[d]);
@@ -104,7 +94,8 @@ void require_finite(std::string const& where, adapter_tensor const& tensor) {
 /// `format_version` = "1", `sara_version`, and `tensors`: a JSON object that gives for each name `shape`, `dtype` and
 /// `base` (the base tensor's hash, 16 hexadecimal digits).
 /// @return bytes written
-/// @throws value_error  for values that are not finite
+/// @throws value_error  for values that are not finite, and tensors that contradict themselves: what load_adapter
+/// refuses
 /// @throws file_error   if writing fails; the path is then untouched
 /// Example: tests/adapter/file.cpp
 inline std::int64_t save(adapter const& a, std::filesystem::path const& path) {
@@ -114,7 +105,7 @@ inline std::int64_t save(adapter const& a, std::filesystem::path const& path) {
     about[name] = {{"shape", detail::json_of(tensor.shape)},
                    {"dtype", name_of(tensor.type)},
                    {"base", detail::hex_of(tensor.base_hash)}};
-    detail::require_finite<value_error>("save '" + name + "'", tensor);
+    detail::require_valid<value_error>("save '" + name + "'", tensor);
     detail::add_positions(file, name + ".positions", tensor.shape.product(), tensor.positions);
     std::visit([&, key = name + ".delta"](auto const& delta) { file.add(key, delta); }, tensor.delta);
   }
@@ -151,7 +142,7 @@ inline std::int64_t save(adapter const& a, std::filesystem::path const& path) {
         tensor.delta = file.read<double>(name + ".delta", count);
       else
         tensor.delta = file.read<float>(name + ".delta", count);
-      detail::require_finite<file_error>(where, tensor);
+      detail::require_delta<file_error>(where, tensor);
       out.tensors.emplace(name, std::move(tensor));
     }
   } catch (nlohmann::json::exception const& e) {

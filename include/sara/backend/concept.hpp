@@ -34,6 +34,7 @@ struct qdwh {};
 /// Odd polynomials of matrix products alone (Polar Express), within 1e-4 of the exact factor.
 struct polar_express {};
 /// The fastest of them for a matrix's shape, within 1e-4 of the exact factor: ‖g - g_exact‖ <= 1e-4 ‖g_exact‖ over M.
+/// A backend that cannot wait (cuda::device) keeps that bound for singular values above 1e-7 of the largest.
 struct automatic_polar {};
 /// An engine chosen at run time. A backend provides polar_factors for each; one that has no such iteration may compute
 /// its factor in another way that keeps the bound.
@@ -61,8 +62,10 @@ sparse_matrix(P, R const*, R*, double*) -> sparse_matrix<P, R>;
 /// - `upload(from, to)`, `download(from, to)`: copy between a host span and the backend's memory. The host span may be
 ///   reused when upload returns; it is filled when download returns.
 /// - `for_each(jobs)`: f(slot, position) for every position of every job, each once, in any order.
-/// - `reduce(jobs, sum)`: adds f(slot, position) over all jobs to *sum in the backend's memory: a double, a
-///   std::uint64_t (modulo 2^64) or a struct of such sums with + and +=; the same bits every time.
+/// - `reduce(jobs, sum)`: the same, and adds what f(slot, position) returns to *sum in the backend's memory: a double,
+/// a
+///   std::uint64_t (modulo 2^64) or a struct of such sums with + and +=; the same bits every time. An f may write, as
+///   that of an optimiser step does: each once, here too.
 /// - `compact(scored, cut)`: the positions of a tensor's entries below the cut, ascending.
 /// - `order_statistic(scored, rank)`: the cut that selects exactly `rank` entries over all tensors, or all finite
 ///   ones if these are fewer.

@@ -85,23 +85,26 @@ class host {
 
   using sampling_plan = host_sampling_plan;
 
-  /// Complexity: O(count + rows), in the calling thread. Memory: about one byte a position where these hold 16-bit
-  /// columns, three otherwise.
+  /// A part for each thread of this backend. Complexity: O(count + rows), in the calling thread. Memory: about one byte
+  /// a position where these hold 16-bit columns, three otherwise.
   template <Positions P>
   [[nodiscard]] sampling_plan plan_sampling(P positions) const {
-    return sampling_plan{positions};
+    return sampling_plan{positions, pool_->size()};
   }
 
-  /// Workspace of the calling thread, kept for the next call: panels of dY and X, 1 MiB in float32 (more only if one
-  /// panel of both exceeds that).
+  /// Workspace of each thread, kept for the next call: panels of its part of dY and X, 1 MiB in float32 (more only if
+  /// one panel of both exceeds that).
+  /// @throws shape_error  for the plan of other positions
   template <Positions P, Real R>
   void sampled_product(const_tensor_view const& dy, const_tensor_view const& x, P positions, sampling_plan const& plan,
                        R* out) const {
     detail::sampled_product(*pool_, detail::as_matrix("dY", dy), detail::as_matrix("X", x), positions, plan, out);
   }
 
-  /// Workspace of the calling thread, kept for the next call: strips of dY and X, 1 MiB in float32 (more only if one
-  /// row of all channels exceeds that). A pixel that is not finite also spoils entries whose tap does not see it.
+  /// Workspace, kept by each thread for the next call: strips of its part of dY and X, over all threads 1 MiB in
+  /// float32 (more if one panel of all channels exceeds that, and by what several threads need). A pixel that is not
+  /// finite also spoils entries whose tap does not see it.
+  /// @throws shape_error  for the plan of other positions
   template <Positions P, Real R>
   void sampled_convolution(conv2d_shape const& shape, const_tensor_view const& dy, const_tensor_view const& x,
                            P positions, sampling_plan const& plan, R* out) const {

@@ -19,6 +19,7 @@ struct strided_matrix {
 [[nodiscard]] inline strided_matrix as_matrix(char const* what, const_tensor_view const& v) {
   require<shape_error>(v.rank() >= 1, what, ": expected extents [..., channels], got a scalar");
   int const last = v.rank() - 1;
+  if (v.size() == 0) return {v, 0, v.shape()[last], 0, v.stride()[last]};  // a framework's strides of it mean nothing
   std::int64_t rows = 1;
   std::int64_t stride = 0;
   for (int d = last - 1; d >= 0; --d) {
@@ -29,7 +30,6 @@ struct strided_matrix {
     if (rows == 1) stride = v.stride()[d];
     rows *= v.shape()[d];
   }
-  if (v.size() == 0) rows = 0;
   return {v, rows, v.shape()[last], stride, v.stride()[last]};
 }
 

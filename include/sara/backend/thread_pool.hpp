@@ -8,6 +8,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <type_traits>
 #include <utility>
@@ -43,11 +44,15 @@ namespace detail {
 /// @par Complexity  one atomic increment per task, two wake-ups per call
 class thread_pool {
  public:
+  /// Fewer threads than asked for where the system gives no more of them.
   /// @param threads  threads that work, the caller included; 0 means one for each processor of the calling thread
   explicit thread_pool(int threads = 0) {
     int const count = threads > 0 ? threads : detail::usable_processors();
     workers_.reserve(static_cast<std::size_t>(count - 1));
-    for (int i = 1; i < count; ++i) workers_.emplace_back([this] { work(); });
+    try {
+      for (int i = 1; i < count; ++i) workers_.emplace_back([this] { work(); });
+    } catch (std::system_error const&) {  // those that run go on, as results do not depend on their number
+    }
   }
 
   thread_pool(thread_pool const&) = delete;

@@ -113,7 +113,7 @@ class stream_context {
   [[nodiscard]] cusolverDnParams_t solver_parameters() const noexcept { return solver_parameters_.get(); }
 
  private:
-  /// That the other constructor goes on from: what it has made by then is destroyed where it throws.
+  /// Delegated to, so that the destructor runs where the public constructor throws.
   stream_context(int ordinal, bool tf32) : ordinal_{ordinal}, tf32_{tf32} {}
 
   static int ordinal_of(cudaStream_t stream) {

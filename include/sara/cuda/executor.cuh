@@ -255,7 +255,7 @@ class stream_executor {
     check(cusolverDnXpotrf(context_->solver(), context_->solver_parameters(), CUBLAS_FILL_MODE_UPPER, n, CUDA_R_64F, w,
                            n, CUDA_R_64F, memory.data(), on_device, host_memory.data(), on_host, info.data()),
           "cusolverDnXpotrf");
-    if (on_host > 0) synchronize();  // host_memory must outlive the work; it has never been wanted so far
+    if (on_host > 0) synchronize();  // host_memory must outlive the work; none was asked for in any version tried
     double const one = 1;
     for (auto const operation : solve_order)
       check(cublasDtrsm_64(context_->blas(), CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_UPPER, operation, CUBLAS_DIAG_NON_UNIT,

@@ -67,7 +67,7 @@ struct cut_of_sorted {
 /// The cut that takes exactly `rank` entries over all tensors, or all finite ones if these are fewer.
 ///
 /// Radix selection on 64-bit keys, 12 bits a pass; once the digit's bin holds at most a million keys, these are
-/// collected and sorted. Three reads of spread-out float32 weights, seven where all scores are equal.
+/// collected and sorted. Three reads of spread-out float32 weights, six where all scores are equal.
 /// Extra memory: 32 KiB, and 16 MiB for the sort. Waits once a pass.
 template <class Executor, Score S>
 [[nodiscard]] key_cut order_statistic(Executor const& machine, std::span<scored_tensor<S> const> scored,

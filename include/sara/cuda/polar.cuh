@@ -280,14 +280,14 @@ void iterate(Executor const& machine, polar_express, dense_matrices<Executor, C>
   for (int k = 0; k < polishes; ++k) step(polar_express_steps.back(), 1);
 }
 
-/// A ← U_r V_rᵀ by decompositions in double, one after the other, truncated at the numerical rank of R. Waits, as
-/// cuSOLVER does.
-template <Real R, class Executor>
+/// A ← U_r V_rᵀ by decompositions in double, one after the other, truncated at the numerical rank. Waits, as cuSOLVER
+/// does.
+template <class Executor>
 void decompose(Executor const& machine, dense_matrices<Executor, double>& a) {
   auto sigma = machine.template scratch<double>(a.rows);
   auto v = machine.template scratch<double>(a.rows * a.rows);
   auto u = machine.template scratch<double>(a.size());
-  auto const relative = static_cast<double>(a.cols) * static_cast<double>(std::numeric_limits<R>::epsilon());
+  auto const relative = static_cast<double>(a.cols) * std::numeric_limits<double>::epsilon();
   for (std::int64_t i = 0; i < a.count; ++i) {
     auto* const matrix = a.x.data() + i * a.size();
     machine.decompose(matrix, a.rows, a.cols, sigma.data(), v.data(), u.data());
@@ -339,7 +339,7 @@ void polar_factors(Executor const& machine, Engine engine, std::span<sparse_matr
       add_factors(machine, a, batch, weight);
     };
     if constexpr (std::is_same_v<Engine, exact_svd>)
-      run(0.0, [&](auto& a) { decompose<R>(machine, a); });
+      run(0.0, [&](auto& a) { decompose(machine, a); });
     else if constexpr (std::is_same_v<Engine, polar_express>)
       machine.tf32() ? run(0.0f, [&](auto& a) { iterate(machine, engine, a); })
                      : run(0.0, [&](auto& a) { iterate(machine, engine, a); });

@@ -251,9 +251,11 @@ void sampled_convolution(Executor const& machine, conv2d_shape const& shape, con
                             g.padding == std::array<std::int64_t, 2>{0, 0} && dy.dense() && x.dense();
   // short inner dimensions waste a product's time on its result
   constexpr std::int64_t fewest_pixels = 1024;
+  // below it, each group's panel is a launch for a product that fills no tile
+  constexpr std::int64_t fewest_rows = 64;
   if (multiplies && is_pointwise && (shape.batch == 1 || shape.out_height * shape.out_width >= fewest_pixels)) {
     pointwise_convolution(machine, shape, dy, x, positions, plan, out);
-  } else if (multiplies) {
+  } else if (multiplies && (g.groups == 1 || shape.out_per_group() >= fewest_rows)) {
     visit(dy.type(), [&]<class T>() {
       if constexpr (std::is_same_v<R, double> == std::is_same_v<T, double>)
         panel_convolution<T>(machine, shape, dy, x, positions, out);

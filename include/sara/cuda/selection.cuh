@@ -121,8 +121,9 @@ struct total_counts {
 };
 
 /// One pass over the weights leaves a bit an entry; a scan of their counts says where each word's positions go.
-/// One read of the tensor; of bits and counts 3 % of that in float32, and 8 bytes a position written.
-/// Extra memory: 1.13 bytes for 8 entries, twice that where the cut has ties. Waits once, for the number of positions.
+/// One read of the tensor; of bits and counts 6 % of that in float32, and 8 bytes a position written.
+/// Extra memory: 2 bytes for 8 entries, 4 where the cut has ties, and what CUB's scan needs. Waits once, for the number
+/// of positions.
 template <class Executor, Score S>
 [[nodiscard]] auto compact(Executor const& machine, scored_tensor<S> const& scored, key_cut limit) {
   compaction<typename Executor::template buffer<std::int64_t>> out;

@@ -12,6 +12,7 @@
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <random>
 #include <set>
 #include <span>
 #include <string>
@@ -268,8 +269,8 @@ class safetensors_writer {
     detail::require<shape_error>(probe.size() == static_cast<std::int64_t>(values.size()), "safetensors '", name,
                                  "': expected ", probe.size(), " elements for its extents, got ", values.size());
     detail::require<name_error>(name != "__metadata__", "safetensors: expected another name than '", name, "'");
-    for (auto const& item : items_)
-      detail::require<name_error>(item.name != name, "safetensors: expected each tensor once, got '", name, "' twice");
+    detail::require<name_error>(names_.insert(name).second, "safetensors: expected each tensor once, got '", name,
+                                "' twice");
     items_.push_back({name, probe.type, probe.shape, sizeof(T), {probe.bytes.begin(), probe.bytes.end()}});
   }
 
@@ -280,17 +281,21 @@ class safetensors_writer {
 
   void set_metadata(std::string const& key, std::string value) { metadata_[key] = std::move(value); }
 
-  /// Writes to a temporary file beside `path`, then renames it over `path`, or over what `path` is a link to.
+  /// Writes to a temporary file beside `path`, of a name that no other writer has, then renames it over `path`, or over
+  /// what `path` is a link to.
   /// @throws file_error  if that fails, or there is something else than a file; `path` is then untouched
   /// @return bytes written
   std::int64_t write(std::filesystem::path const& path) const {
     auto const file = lay_out(path.string());
     std::error_code failed;
-    auto const target = std::filesystem::is_symlink(path, failed) ? std::filesystem::weakly_canonical(path) : path;
+    bool const is_link = std::filesystem::is_symlink(path, failed);
+    auto const target = is_link ? std::filesystem::weakly_canonical(path, failed) : path;
+    detail::require<file_error>(!(is_link && failed), path.string(), ": expected a link to a file, got one that leads ",
+                                "nowhere: ", failed.message());
     detail::require<file_error>(std::filesystem::is_regular_file(target, failed) || !exists(target, failed),
                                 path.string(), ": expected a file or nothing of that name, got something else");
     auto temporary = target;
-    temporary += ".part";
+    temporary += detail::text('.', std::random_device{}(), ".part");
     auto const give_up = [&](std::string const& why) {
       std::error_code ignored;
       std::filesystem::remove(temporary, ignored);
@@ -302,7 +307,7 @@ class safetensors_writer {
       for_each_piece(file, [&](std::span<std::byte const> piece) {
         out.write(reinterpret_cast<char const*>(piece.data()), static_cast<std::streamsize>(piece.size()));
       });
-      out.flush();
+      out.close();
       if (!out.good())
         give_up(detail::text("write ", file.size(), " bytes, got ",
                              errno != 0 ? std::generic_category().message(errno) : "a write error"));
@@ -370,6 +375,7 @@ class safetensors_writer {
   }
 
   std::vector<part> items_;
+  std::set<std::string> names_;
   std::map<std::string, std::string> metadata_;
 };
 

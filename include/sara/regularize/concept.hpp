@@ -19,7 +19,7 @@ struct matrix_run {
 /// What keeps the learned part low-rank: a loss on P ⊙ M and its gradient at M.
 ///
 ///     regularizer.applies_to(shape)          // whether to this weight, by its extents
-///     regularizer.at(step, matrices)         // which of the matrices it applies to, in the step from 0
+///     regularizer.at(step, matrices)         // which of so many matrices have their turn in this step, counted from 0
 ///     regularizer.add(backend, matrices)     // a std::span<sparse_matrix<P, R> const>
 ///
 /// `add` gets the compact values of the matrices whose turn it is, and adds to the compact gradient and the loss of

@@ -26,7 +26,7 @@ concept ProgressiveScheduler = std::copyable<S> && requires(S const s, std::int6
 /// How the learning rate runs.
 ///
 ///     schedule.rate                  // std::optional<double>: the highest rate; without it, eq. 12 of the threshold
-///     schedule.factor(step)          // what to multiply it by in the step from 0
+///     schedule.factor(step)          // what to multiply it by in this step, counted from 0
 template <class S>
 concept RateSchedule = std::copyable<S> && requires(S const s, std::int64_t step) {
   { s.rate } -> std::convertible_to<std::optional<double>>;

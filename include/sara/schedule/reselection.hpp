@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -18,7 +19,7 @@ struct smaller_than {
   double threshold;
   template <Real R>
   [[nodiscard]] SARA_HOST_DEVICE bool operator()(R value) const {
-    return static_cast<double>(value < 0 ? -value : value) < threshold;
+    return static_cast<double>(std::abs(value)) < threshold;
   }
 };
 

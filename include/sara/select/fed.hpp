@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -95,7 +96,7 @@ struct most_changed {
     template <Real R>
     [[nodiscard]] SARA_HOST_DEVICE double operator()(R w, std::int64_t position) const {
       auto const change = tuned[position] - static_cast<double>(w);
-      return change > 0 ? -change : change;
+      return -std::abs(change);
     }
   };
   [[nodiscard]] score_type score(const_named_tensor const& w) const {

@@ -69,6 +69,8 @@ template <TensorBackend Backend, ThresholdSelector Selector>
   std::vector<key_cut> bounds(weights.size());
   for (std::size_t i = 0; i < weights.size(); ++i) {
     if (auto const* threshold = std::get_if<threshold_cut>(&cuts[i])) {
+      detail::require<value_error>(!std::isnan(threshold->value), "selection: expected a threshold for '",
+                                   weights[i].name, "', got NaN");
       bounds[i] = {order_key(threshold->value), 0};
     } else if (auto const& count = std::get<count_cut>(cuts[i]); count.over == scope::model) {
       detail::require<value_error>(pooled.empty() || count == std::get<count_cut>(cuts[pooled[0]]),

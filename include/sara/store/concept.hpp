@@ -53,13 +53,13 @@ struct take_slots {
 
 }  // namespace detail
 
-/// The store that keeps only the slots given, ascending: M ∧ keep, for reselection.
+/// The store of the positions at these slots, ascending: M ∧ keep, for reselection.
 /// @param slots  [count] int64, in the backend's memory
 /// Extra memory: 8 bytes a kept slot, until return.
 template <class Store, TensorBackend Backend>
 requires SparseParameterStore<Store, Backend>
-[[nodiscard]] Store intersect(Backend const& backend, Store const& store, std::int64_t const* slots,
-                              std::int64_t count) {
+[[nodiscard]] Store keep_slots(Backend const& backend, Store const& store, std::int64_t const* slots,
+                               std::int64_t count) {
   auto positions = backend.template allocate<std::int64_t>(count);
   auto from = store.ref();
   for_each(backend, all_positions{count}, detail::take_slots<decltype(from)>{from, slots, positions.data()});

@@ -115,7 +115,7 @@ class fine_tuner {
     auto const learners =
         index_.adopt<R>(views_of<tensor_view>(weights), detail::pick<role::template filter>(every_name, policies...));
     select_entries(learners, detail::pick<role::template selector>(below{}, policies...));
-    validate();
+    base_rate_ = validated_rate(segments_);
     lay_out();
   }
 
@@ -132,6 +132,7 @@ class fine_tuner {
   /// One optimiser step: regularise, clip, update, scatter; then reselect if it is time. Forgets the gradients.
   ///
   /// No step is lost at a reselection: it comes after the update, moments start anew, the rate goes on.
+  /// @throws value_error  for a learning rate of the schedule that is negative or not finite; then nothing has changed
   /// Complexity: O(learning entries), and what the regularizer takes. Does not synchronise unless it reselects.
   report step() {
     auto const rate = current_rate();
@@ -159,10 +160,10 @@ class fine_tuner {
   /// leaves it out. The weights get the same bits as from step() alone.
   ///
   /// To be called once all of the tensor's gradient is there, and when its layer has no more use for the old weights:
-  /// after the gradient of the layer's input. Further gradients before step() are refused. A tensor without gradient
-  /// stays as it is. Not from two threads at once.
+  /// after the gradient of the layer's input. Further gradients before step() are refused. A tensor that has neither a
+  /// gradient nor its turn with the regularizer stays as it is. Not from two threads at once.
   /// @throws name_error   if the weights had no such name
-  /// @throws value_error  where gradients are clipped: their norm is over all tensors
+  /// @throws value_error  where gradients are clipped: their norm is over all tensors; for a rate that step() refuses
   /// Complexity: O(learning entries of the tensor), and what the regularizer takes. Does not synchronise.
   void update_in_backward(std::string_view name) {
     detail::require<value_error>(!clips(), "fine_tuner: update_in_backward('", name,
@@ -170,10 +171,10 @@ class fine_tuner {
                                  clip_ ? clip_->max : 0.0);
     auto const at = index_[name];
     if (!at || segments_[*at].phase == detail::step_phase::updated) return;
-    auto& s = segments_[*at];
+    auto const rate = current_rate();
     auto* const sums = begin_sums();
     low_rank_.add_one(backend_, segments_, arena_, steps_, *at);
-    detail::update_entries(backend_, std::span{&s, 1}, arena_, update_, current_rate(), nullptr, &sums->update);
+    detail::update_entries(backend_, std::span{&segments_[*at], 1}, arena_, update_, rate, nullptr, &sums->update);
   }
 
   /// Forgets the gradients since the last step. What was updated in the backward pass stays so.
@@ -226,17 +227,20 @@ class fine_tuner {
     return detail::state_writer<Backend, R>{backend_, update_.moments()}.collect(segments_, arena_, steps_);
   }
 
-  /// Goes on where save_state stopped, bit by bit: a tuner made from the same base weights and policies.
+  /// Goes on where save_state stopped, bit by bit: a tuner made from the same base weights and policies. What is frozen
+  /// stays frozen.
   /// @throws file_error  if the file is damaged or no state
   /// @throws base_error  if the weights are not the base weights that the state was made from
-  /// @throws name_error, value_error  if the tensors, the update rule or the type of computation are others
-  /// Nothing is changed unless all of it fits.
+  /// @throws name_error, value_error  if the tensors, the update rule or the type of computation are others, or a
+  /// policy wants a threshold that the state's selection does not have Nothing is changed unless all of it fits.
   void load_state(std::filesystem::path const& path) { load_state(safetensors::load(path)); }
 
   /// The same from a state's file that was read already.
   void load_state(safetensors const& file) {
     auto loaded = detail::state_reader<Backend, R, store_type>{backend_, update_.moments()}.read(file, segments_);
+    auto const rate = validated_rate(loaded.segments);
     for (auto const& s : segments_) put_back(s);
+    base_rate_ = rate;
     segments_ = std::move(loaded.segments);
     arena_ = std::move(loaded.arena);
     steps_ = loaded.steps;
@@ -281,6 +285,16 @@ class fine_tuner {
   /// The highest learning rate: the schedule's, or eq. 12 of the largest threshold of the selection.
   [[nodiscard]] double base_rate() const noexcept { return base_rate_; }
 
+  /// Norm of all compact gradients since the last step, without the regularizer's: a step whose gradient is not finite
+  /// can be left out by zero_gradient(). Synchronises.
+  [[nodiscard]] double gradient_norm() const {
+    auto sum = backend_.template allocate<double>(1);
+    squared_norm(backend_, arena_.gradient(), arena_.slots(), sum.data());
+    double squared = 0;
+    backend_.download(sum.data(), std::span{&squared, 1});
+    return std::sqrt(squared);
+  }
+
   /// The compact gradient of one tensor since the last step, [learning]; empty for one that does not learn.
   /// @throws name_error  if the weights had no such name. Synchronises.
   [[nodiscard]] std::vector<R> gradient(std::string_view name) const {
@@ -295,7 +309,9 @@ class fine_tuner {
  private:
   friend report;
 
-  [[nodiscard]] detail::step_sums sums() const {
+  [[nodiscard]] detail::step_sums sums_of(std::int64_t step) const {
+    detail::require<value_error>(step == steps_ && !sums_begun_, "report: expected to be asked before step ", step + 1,
+                                 " begins, got a question after it");
     detail::step_sums out;
     backend_.download(sums_.data(), std::span{&out, 1});
     return out;
@@ -324,39 +340,36 @@ class fine_tuner {
     for (std::size_t i = 0; i < weights.size(); ++i) {
       auto const& found = selections[i];
       auto const& tensor = learners[i].tensor;
-      segments_.push_back({learners[i].name,
-                           tensor,
-                           store_type(backend_, matrix_shape::of(tensor.shape()), found.positions.data(), found.count),
-                           std::nullopt,
-                           found.threshold,
-                           found.not_finite,
-                           0,
-                           {}});
-      auto& s = segments_.back();
+      store_type store(backend_, matrix_shape::of(tensor.shape()), found.positions.data(), found.count);
       selections[i].positions = {};
-      s.original = values_at(tensor, s.selected);
-      s.base_hash = base_hash(backend_, tensor);
+      auto original = values_at(tensor, store);
+      segments_.push_back({.name = learners[i].name,
+                           .weights = tensor,
+                           .selected = std::move(store),
+                           .threshold = found.threshold,
+                           .not_finite = found.not_finite,
+                           .base_hash = base_hash(backend_, tensor),
+                           .original = std::move(original)});
     }
   }
 
-  /// Finds out now, not in the first step or at the switch, whether all policies can do their work.
-  void validate() {
-    for (auto const& s : segments_) static_cast<void>(scheduler_.keep(s.threshold));
+  /// Finds out now, not in the first step or at the switch, whether all policies can do their work on a selection.
+  /// @return the highest learning rate
+  [[nodiscard]] double validated_rate(std::vector<segment> const& selection) const {
+    for (auto const& s : selection) static_cast<void>(scheduler_.keep(s.threshold));
     static_cast<void>(scheduler_.reselects_after(0));
     std::optional<double> const given = schedule_.rate;
-    auto const rate = given ? given : detail::rate_for_thresholds(segments_);
-    detail::require<value_error>(rate || segments_.empty(),
+    auto const rate = given ? given : detail::rate_for_thresholds(selection);
+    detail::require<value_error>(rate || selection.empty(),
                                  "fine_tuner: expected a learning rate, since none follows from a selection that is "
                                  "not by magnitude (eq. 12); got none");
-    base_rate_ = rate.value_or(0);
-    detail::require<value_error>(base_rate_ >= 0 && std::isfinite(base_rate_),
-                                 "fine_tuner: expected a finite learning rate of at least 0, got ", base_rate_);
-    static_cast<void>(update_.template kernel<R>(update_step{1, base_rate_ * schedule_.factor(0)}));
+    static_cast<void>(update_.template kernel<R>(update_step{1, rate_of_step(rate.value_or(0), 0)}));
     detail::require<value_error>(update_.moments() >= 0 && update_.moments() <= max_moments,
                                  "fine_tuner: expected an update rule with 0 to ", max_moments, " moments, got ",
                                  update_.moments());
     detail::require<value_error>(!clip_ || clip_->max > 0, "clip_norm: expected a norm above 0, got ",
                                  clip_ ? clip_->max : 0.0);
+    return rate.value_or(0);
   }
 
   /// Gives every tensor its slots in a new arena and fills the masters from the weights.
@@ -367,7 +380,13 @@ class fine_tuner {
     low_rank_.list(backend_, segments_);
   }
 
-  [[nodiscard]] double current_rate() const { return base_rate() * schedule_.factor(steps_); }
+  [[nodiscard]] double rate_of_step(double highest, std::int64_t step) const {
+    double const rate = highest * schedule_.factor(step);
+    detail::require<value_error>(rate >= 0 && std::isfinite(rate),
+                                 "fine_tuner: expected a finite learning rate of at least 0, got ", rate);
+    return rate;
+  }
+  [[nodiscard]] double current_rate() const { return rate_of_step(base_rate_, steps_); }
   /// Whether the update must wait for the norm of the whole gradient.
   [[nodiscard]] bool clips() const { return clip_ && std::isfinite(clip_->max); }
 

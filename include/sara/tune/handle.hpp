@@ -54,10 +54,17 @@ class tensor_handle {
     });
   }
 
-  /// Any weight, from its dense gradient, which may be freed afterwards. See sara::accumulate.
+  /// Any weight, from its dense gradient, which may be freed afterwards: of the weight's extents, or of its matrix's,
+  /// or in one dimension. See sara::accumulate.
   template <ReadableTensor Dw>
   void accumulate(Dw const& dw) {
-    add([&](auto& s, R* gradient) { sara::accumulate(*backend_, view(dw), s.store().ref(), gradient); });
+    add([&](auto& s, R* gradient) {
+      const_tensor_view const dense = view(dw);
+      auto const &expected = s.weights.shape(), &got = dense.shape();
+      detail::require<shape_error>(expected.rank() <= 2 || got.rank() <= 2 || got == expected,
+                                   "accumulate(dW): expected extents ", expected, ", got ", got);
+      sara::accumulate(*backend_, dense, s.store().ref(), gradient);
+    });
   }
 
   /// A Linear layer's bias [out]: dY [..., out]. See accumulate_linear_bias.

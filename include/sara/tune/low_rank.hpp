@@ -10,6 +10,7 @@
 
 #include <sara/backend/concept.hpp>
 #include <sara/backprop/gather.hpp>
+#include <sara/error.hpp>
 #include <sara/regularize/concept.hpp>
 #include <sara/tensor/dtype.hpp>
 #include <sara/tune/arena.hpp>
@@ -64,7 +65,12 @@ class low_rank_pass {
 
  private:
   [[nodiscard]] matrix_run turn_of(std::int64_t step) const {
-    return regularizer_.at(step, static_cast<std::int64_t>(matrices_.size()));
+    auto const matrices = static_cast<std::int64_t>(matrices_.size());
+    matrix_run const run = regularizer_.at(step, matrices);
+    require<value_error>(run.first >= 0 && run.count >= 0 && run.first <= matrices - run.count,
+                         "regularizer: expected a run among ", matrices, " matrices, got ", run.count, " from ",
+                         run.first);
+    return run;
   }
 
   /// The matrices of a run that are still to be updated, all in one call. Extra memory: their values.

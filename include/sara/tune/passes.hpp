@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -29,9 +30,9 @@ struct at_or_above {
   entries<T> weights;
   double threshold;
   [[nodiscard]] SARA_HOST_DEVICE double operator()(std::int64_t, std::int64_t position) const {
-    auto const w = static_cast<double>(widen(weights[position]));
-    return (w < 0 ? -w : w) >= threshold ? 1.0 : 0.0;
+    return static_cast<double>(std::abs(widen(weights[position]))) >= threshold ? 1.0 : 0.0;
   }
+  void prefetch(std::int64_t position) const { __builtin_prefetch(&weights[position]); }
 };
 
 /// A reselection's predicate as a score: 0 for what stays, 1 for what does not.
@@ -53,8 +54,8 @@ struct take_values {
   SARA_HOST_DEVICE void operator()(std::int64_t j, std::int64_t) const { to[j] = from[slots[j]]; }
 };
 
-/// Calls f.template operator()<T>(jobs) once for every dtype with segments, so that all tensors of one dtype are one
-/// call of the backend. make.template operator()<T>(segment) gives a segment's job, or nothing.
+/// run(jobs) once for every dtype with segments, so that all tensors of one dtype are one call of the backend.
+/// make.template operator()<T>(segment) gives a segment's job, or nothing.
 template <class Segments, class Make, class Run>
 void by_dtype(Segments& segments, Make&& make, Run&& run) {
   for (auto const type : {dtype::float64, dtype::float32, dtype::bfloat16, dtype::float16})
@@ -90,7 +91,6 @@ void update_entries(Backend const& backend, std::span<Segment> segments, arena<B
         using entry = update_entry<T, R, kernel_type>;
         std::optional<sparse_job<decltype(s.store().ref()), entry>> job;
         if (s.phase == step_phase::has_gradient) {
-          s.phase = step_phase::updated;
           entry const of_slot{s.weights.template as<T>(),
                               s.has_master() ? columns.master() + s.first : nullptr,
                               columns.gradient() + s.first,
@@ -98,7 +98,7 @@ void update_entries(Backend const& backend, std::span<Segment> segments, arena<B
                               columns.slots(),
                               rule.moments(),
                               clip,
-                              rule.template kernel<R>(update_step{++s.t, rate, s.name}),
+                              rule.template kernel<R>(update_step{s.t + 1, rate, s.name}),
                               s.threshold.value_or(std::numeric_limits<double>::infinity())};
           using job_type = typename decltype(job)::value_type;
           job.emplace(job_type{s.store().ref(), of_slot});  // not assigned: a kernel may be a lambda
@@ -106,6 +106,11 @@ void update_entries(Backend const& backend, std::span<Segment> segments, arena<B
         return job;
       },
       [&](auto jobs) { backend.reduce(jobs, sums); });
+  for (auto& s : segments)
+    if (s.phase == step_phase::has_gradient) {
+      s.phase = step_phase::updated;
+      ++s.t;
+    }
 }
 
 /// *count += entries with |w| ≥ θ among those that learn, in tensors that have a θ and that this step leaves alone.
@@ -123,25 +128,33 @@ void count_at_or_above(Backend const& backend, std::vector<Segment> const& segme
 }
 
 /// M ← M ∧ keep, on the weights as they are now.  (SaRA, section 4.3)
-/// @return a new arena for what is left: moments and gradients zero, masters as they were. Synchronises.
+/// @return a new arena for what is left: moments and gradients zero, masters as they were
+/// Extra memory: the new stores and arena beside the old ones, 8 bytes an entry that stays in tensors with a master.
+/// Synchronises.
 template <class Backend, Real R, class Segment, ProgressiveScheduler Scheduler>
 [[nodiscard]] arena<Backend, R> reselect_entries(Backend const& backend, std::vector<Segment>& segments,
                                                  arena<Backend, R> const& columns, Scheduler const& scheduler,
                                                  int moments) {
-  std::vector<typename Backend::template buffer<std::int64_t>> kept;  // slots among the old ones
-  std::vector<std::int64_t> old_first;
-  for (auto& s : segments) {
+  using store_type = std::remove_cvref_t<decltype(segments[0].store())>;
+  std::vector<store_type> stores;
+  std::vector<typename Backend::template buffer<std::int64_t>> kept;  // of segments with a master: slots among the old
+  for (auto const& s : segments) {
     auto values = backend.template allocate<R>(s.count());
     gather(backend, s.weights, s.store().ref(), values.data());
     auto const keep = scheduler.keep(s.threshold);
     using score = keep_score<std::remove_cvref_t<decltype(keep)>>;
     const_tensor_view const column{values.data(), extents{s.count()}, Backend::where};
     auto found = backend.compact(scored_tensor<score>{column, score{keep}}, key_cut{order_key(0.5), 0});
-    s.reselected = intersect(backend, s.store(), found.positions.data(), found.count);
+    stores.push_back(keep_slots(backend, s.store(), found.positions.data(), found.count));
+    kept.push_back(s.has_master() ? std::move(found.positions) : backend.template allocate<std::int64_t>(0));
+  }
+  std::vector<std::int64_t> old_first;
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    auto& s = segments[i];
+    s.reselected = std::move(stores[i]);
     s.plan.reset();
     s.t = 0;
     old_first.push_back(s.first);
-    kept.push_back(std::move(found.positions));
   }
   auto out = make_arena<R>(backend, segments, moments);
   for (std::size_t i = 0; i < segments.size(); ++i)

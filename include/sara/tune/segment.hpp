@@ -41,12 +41,12 @@ template <class Backend, class Store, Real R>
 struct segment {
   std::string name;
   tensor_view weights;
-  Store selected;                   // M as first selected
-  std::optional<Store> reselected;  // what reselection left of it
-  std::optional<double> threshold;
+  Store selected;                        // M as first selected
+  std::optional<Store> reselected = {};  // what reselection left of it
+  std::optional<double> threshold = {};
   std::int64_t not_finite = 0;
   std::uint64_t base_hash = 0;
-  std::vector<R> original;                                   // [selected], host memory
+  std::vector<R> original = {};                              // [selected], host memory
   std::int64_t first = 0;                                    // slot in the arena's columns
   std::int64_t t = 0;                                        // steps since its moments started
   step_phase phase = step_phase::untouched;                  // since the last step

@@ -146,9 +146,16 @@ class state_reader {
                           ": expected the base weights that the state was made from, got other ones");
       auto const positions = read_positions(file, tensor.name + ".positions", tensor.weights.size());
       out.segments.push_back(
-          {tensor.name, tensor.weights, store_of(tensor, positions), std::nullopt, threshold, tensor.not_finite,
-           tensor.base_hash, file.read<R>(tensor.name + ".original", std::ssize(positions)), 0, t,
-           fact.at("gradient").template get<bool>() ? step_phase::has_gradient : step_phase::untouched});
+          {.name = tensor.name,
+           .weights = tensor.weights,
+           .selected = store_of(tensor, positions),
+           .threshold = threshold,
+           .not_finite = tensor.not_finite,
+           .base_hash = tensor.base_hash,
+           .original = file.read<R>(tensor.name + ".original", std::ssize(positions)),
+           .t = t,
+           .phase = fact.at("gradient").template get<bool>() ? step_phase::has_gradient : step_phase::untouched,
+           .frozen = tensor.frozen});
       if (file.contains(tensor.name + ".reselected")) {
         auto const left = read_positions(file, tensor.name + ".reselected", tensor.weights.size());
         require<file_error>(std::includes(positions.begin(), positions.end(), left.begin(), left.end()), where,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <type_traits>
@@ -11,11 +12,12 @@
 #include <sara/host_device.hpp>
 #include <sara/tensor/dtype.hpp>
 #include <sara/tensor/view.hpp>
+#include <sara/update/clip.hpp>
 #include <sara/update/concept.hpp>
 
 namespace sara::detail {
 
-/// What an update pass learns beside, without another read.
+/// Statistics that an update pass collects on the way.
 struct update_sums {
   double squared_norm = 0;  ///< of the gradient, before clipping
   double at_or_above = 0;   ///< entries with |w| ≥ θ after the update
@@ -35,22 +37,6 @@ struct moments_of_lanes {
   lanes<R>* first;
   [[nodiscard]] lanes<R>& operator[](int k) const { return first[k]; }
 };
-
-/// Σ x² in eight fixed partial sums, so that the compiler may use lanes.
-template <Real R>
-[[nodiscard]] double sum_of_squares(R const* x, std::int64_t count) {
-  std::array<double, 8> parts{};
-  std::int64_t i = 0;
-  for (; i + 8 <= count; i += 8)
-    for (std::size_t l = 0; l < 8; ++l) {
-      auto const value = static_cast<double>(x[i + static_cast<std::int64_t>(l)]);
-      parts[l] += value * value;
-    }
-  for (; i < count; ++i) parts[0] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-  double sum = 0;
-  for (auto const part : parts) sum += part;
-  return sum;
-}
 
 /// One pass over a tensor's slots: clip, move, write to the weight, forget the gradient, and count what it sees.
 /// Values are computed from the weight itself, or from a master copy where the weight's dtype is narrower than R.
@@ -113,7 +99,7 @@ struct update_entry {
       moved = narrowed.data();
     }
     std::int32_t at_or_above = 0;
-    for (std::int64_t j = 0; j < count; ++j) at_or_above += magnitude_of(widen(moved[j])) >= threshold;
+    for (std::int64_t j = 0; j < count; ++j) at_or_above += static_cast<double>(std::abs(widen(moved[j]))) >= threshold;
     sums.at_or_above = at_or_above;
     if (!in_place) over_weights(positions, count, [&](T& w, std::int64_t j) { w = moved[j]; });
     return sums;
@@ -155,10 +141,9 @@ struct update_entry {
     for (; j < count; ++j) move(values[j], factor * g[j], moments_of_entry<R>{moments, moment_stride, slot + j});
   }
 
-  [[nodiscard]] SARA_HOST_DEVICE static double magnitude_of(widened<T> w) {
-    return static_cast<double>(w < 0 ? -w : w);
+  [[nodiscard]] SARA_HOST_DEVICE double counted(widened<T> w) const {
+    return static_cast<double>(std::abs(w)) >= threshold ? 1 : 0;
   }
-  [[nodiscard]] SARA_HOST_DEVICE double counted(widened<T> w) const { return magnitude_of(w) >= threshold ? 1 : 0; }
 };
 
 }  // namespace sara::detail

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
 #include <sara/backend/concept.hpp>
@@ -10,11 +12,31 @@ namespace sara {
 
 namespace detail {
 
+/// Σ x² in eight fixed partial sums, so that the compiler may use lanes.
+template <Real R>
+[[nodiscard]] double sum_of_squares(R const* x, std::int64_t count) {
+  std::array<double, 8> parts{};
+  std::int64_t i = 0;
+  for (; i + 8 <= count; i += 8)
+    for (std::size_t l = 0; l < 8; ++l) {
+      auto const value = static_cast<double>(x[i + static_cast<std::int64_t>(l)]);
+      parts[l] += value * value;
+    }
+  for (; i < count; ++i) parts[0] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  double sum = 0;
+  for (auto const part : parts) sum += part;
+  return sum;
+}
+
+/// Of all_positions.
 template <Real R>
 struct square_of {
   R const* column;
   [[nodiscard]] SARA_HOST_DEVICE double operator()(std::int64_t i, std::int64_t) const {
     return static_cast<double>(column[i]) * static_cast<double>(column[i]);
+  }
+  [[nodiscard]] double operator()(std::int64_t i, std::int64_t const*, std::int64_t count) const {
+    return sum_of_squares(column + i, count);
   }
 };
 

@@ -18,8 +18,8 @@ concept Prefetching = requires(F const f, std::int64_t position) {
   f.prefetch(position);
 };
 
-/// A function object over runs of slots: f(slot, positions, count) does what f(slot + j, positions[j]) does for all j,
-/// and returns the sum of what these return.
+/// A function object over runs of at most batch_slots slots: f(slot, positions, count) does what f(slot + j,
+/// positions[j]) does for all j, and returns the sum of what these return.
 template <class F>
 concept OverBatches = requires(F const f, std::int64_t i, std::int64_t const* positions) {
   f(i, positions, i);
@@ -65,6 +65,10 @@ template <class Sum, Positions P, class F>
   if constexpr (OverBatches<F>)
     in_batches(positions, first, last, f,
                [&](std::int64_t slot, std::int64_t const* at, std::int64_t count) { sum += f(slot, at, count); });
+  else if constexpr (Prefetching<F>)
+    in_batches(positions, first, last, f, [&](std::int64_t slot, std::int64_t const* at, std::int64_t count) {
+      for (std::int64_t j = 0; j < count; ++j) sum += f(slot + j, at[j]);
+    });
   else
     positions.for_each(first, last, [&](std::int64_t slot, std::int64_t position) { sum += f(slot, position); });
   return sum;

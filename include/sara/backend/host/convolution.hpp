@@ -155,30 +155,56 @@ class banded_convolution {
   banded_convolution(conv2d_shape const& shape, const_tensor_view const& dy, const_tensor_view const& x)
       : c_{shape}, dy_{dy}, x_{x}, rows_{phase_lines(axis(0, c_.height, c_.out_height))} {}
 
-  /// Workspace: strip_budget elements, or what a panel of all channels needs.
+  /// Workspace: over all threads strip_budget elements, or what a panel of all channels needs; more by what several
+  /// threads pack alike.
   template <Positions P>
   void add(thread_pool& pool, P positions, host_sampling_plan const& plan, R* out) {
+    auto const* const columns = plan.columns(positions);
     if (positions.count() == 0 || c_.batch == 0 || c_.out_height == 0 || c_.out_width == 0) return;
     choose_columns(static_cast<double>(positions.count()) / static_cast<double>(positions.shape().size()));
-    struct workspace;
-    for (auto const& [bands, length] : groups()) {
-      dy_pitch_ = pitch_of(length);
-      x_pitch_ = pitch_of(length + rows_.halo * cols_.period + std::max(cols_.period, cols_.halo));
-      R* const dy_strips = scratch<workspace, R>(c_.out * dy_pitch_ + c_.in * lines() * x_pitch_);
-      R* const x_strips = dy_strips + c_.out * dy_pitch_;
-      pack_dy(pool, bands, dy_strips);
-      pack_x(pool, bands, x_strips);
-      auto const column = column_offsets();
-      std::vector<panel> panels;
-      each_panel<R>(length, 0, 0, [&](panel const& p) { panels.push_back(p); });
-      add_products(pool, plan,
-                   strips<R>{dy_strips, dy_pitch_, x_strips, column.data(), c_.out_per_group(),
-                             c_.geometry.groups > 1 ? c_.in_per_group() * lines() * x_pitch_ : 0},
-                   std::span<panel const>{panels}, plan.columns(positions), out);
-    }
+    auto const groups = this->groups();
+    pool.parallel_for(std::ssize(plan.parts()), [&](std::int64_t i) {
+      auto const& part = plan.parts()[static_cast<std::size_t>(i)];
+      if (part.rows() > 0) add_part(plan, part, groups, columns, out);
+    });
   }
 
  private:
+  /// Input channels that a part of the plan sees: numbers [first, last) of each of these groups.
+  struct channel_range {
+    std::int64_t first_group, last_group;
+    std::int64_t first, last;
+    [[nodiscard]] std::int64_t count() const { return last - first; }
+  };
+
+  /// What one part of the plan adds, by the calling thread.
+  void add_part(host_sampling_plan const& plan, host_sampling_plan::part const& part,
+                std::vector<group_of_bands> const& groups, std::uint16_t const* columns, R* out) const {
+    auto const taps = c_.kernel[0] * c_.kernel[1];
+    channel_range const channels{part.first_row / c_.out_per_group(), quotient_up(part.last_row, c_.out_per_group()),
+                                 part.first_column / taps, quotient_up(part.last_column, taps)};
+    struct workspace;
+    for (auto const& [bands, length] : groups) {
+      auto const dy_pitch = pitch_of(length);
+      auto const x_pitch = pitch_of(length + rows_.halo * cols_.period + std::max(cols_.period, cols_.halo));
+      auto const group_pitch = channels.count() * lines() * x_pitch;
+      R* const dy_strips =
+          scratch<workspace, R>(part.rows() * dy_pitch + (channels.last_group - channels.first_group) * group_pitch);
+      R* const x_strips = dy_strips + part.rows() * dy_pitch;
+      pack_dy(bands, part.first_row, part.last_row, dy_pitch, dy_strips);
+      for (auto group = channels.first_group; group < channels.last_group; ++group)
+        pack_x(bands, group * c_.in_per_group() + channels.first, group * c_.in_per_group() + channels.last, x_pitch,
+               x_strips + (group - channels.first_group) * group_pitch);
+      auto const column = column_offsets(channels, x_pitch);
+      std::vector<panel> panels;
+      each_panel<R>(length, 0, 0, [&](panel const& p) { panels.push_back(p); });
+      add_products(plan, part,
+                   strips<R>{dy_strips, dy_pitch, part.first_row, x_strips, column.data(), c_.out_per_group(),
+                             c_.geometry.groups > 1 ? group_pitch : 0},
+                   std::span<panel const>{panels}, columns, out);
+    }
+  }
+
   [[nodiscard]] convolution_axis axis(std::size_t i, std::int64_t size, std::int64_t out) const {
     auto const& g = c_.geometry;
     return {size, out, c_.kernel[i], g.stride[i], g.padding[i], g.dilation[i]};
@@ -249,63 +275,67 @@ class banded_convolution {
     return (quotient_up(length, vector_length<R>) | 1) * vector_length<R>;
   }
 
-  /// Where the strip of each weight column begins.
-  [[nodiscard]] std::vector<std::uint32_t> column_offsets() const {
-    require<shape_error>(c_.in * lines() * x_pitch_ <= std::int64_t{0xffffffff},
-                         "conv2d: expected strips of at most 2^32 elements, got ", c_.in * lines() * x_pitch_);
-    std::vector<std::uint32_t> column;
-    for (std::int64_t i = 0; i < c_.in_per_group(); ++i)
+  /// Where the strip of each weight column begins, for the columns of these channels.
+  [[nodiscard]] std::vector<std::uint32_t> column_offsets(channel_range const& channels, std::int64_t x_pitch) const {
+    require<shape_error>(channels.count() * lines() * x_pitch <= std::int64_t{0xffffffff},
+                         "conv2d: expected strips of at most 2^32 elements, got ",
+                         channels.count() * lines() * x_pitch);
+    auto const taps = static_cast<std::size_t>(c_.kernel[0] * c_.kernel[1]);
+    std::vector<std::uint32_t> column(static_cast<std::size_t>(c_.in_per_group()) * taps);
+    auto* next = column.data() + static_cast<std::size_t>(channels.first) * taps;
+    for (std::int64_t i = 0; i < channels.count(); ++i)
       for (auto const& row : rows_.taps)
         for (auto const& col : cols_.taps) {
           auto const strip = i * lines() + row.line * std::ssize(cols_.lines) + col.line;
-          column.push_back(static_cast<std::uint32_t>(strip * x_pitch_ + row.shift * cols_.period + col.shift));
+          *next++ = static_cast<std::uint32_t>(strip * x_pitch + row.shift * cols_.period + col.shift);
         }
     return column;
   }
 
-  void pack_dy(thread_pool& pool, std::span<band const> bands, R* strips) const {
+  /// Strips of the output channels [first, last).
+  void pack_dy(std::span<band const> bands, std::int64_t first, std::int64_t last, std::int64_t pitch,
+               R* strips) const {
     visit(dy_.type(), [&]<class T>() {
       auto const dy = dy_.template as<T>();
       auto const pixels = [&](band const& b, std::int64_t o) {
         return pixel_rows<T const>{dy.data + b.image * dy.stride[0] + o * dy.stride[1] + b.first_row * dy.stride[2],
                                    dy.stride[2], dy.stride[3]};
       };
-      pool.parallel_for(c_.out, [&](std::int64_t o) {
-        R* const to = strips + o * dy_pitch_;
-        std::fill_n(to, dy_pitch_, R{0});
+      for (auto o = first; o < last; ++o, strips += pitch) {
+        std::fill_n(strips, pitch, R{0});
         for (auto const& b : bands) {
-          prefetch_rows<T>(pixels(b, std::min(o + ahead_, c_.out - 1)), b.rows, c_.out_width);
-          copy_rows<R, T>(pixels(b, o), b.rows, c_.out_width, to + b.at, cols_.period);
+          prefetch_rows<T>(pixels(b, std::min(o + ahead_, last - 1)), b.rows, c_.out_width);
+          copy_rows<R, T>(pixels(b, o), b.rows, c_.out_width, strips + b.at, cols_.period);
         }
-      });
+      }
     });
   }
 
-  void pack_x(thread_pool& pool, std::span<band const> bands, R* strips) const {
+  /// Strips of the input channels [first, last).
+  void pack_x(std::span<band const> bands, std::int64_t first, std::int64_t last, std::int64_t pitch, R* strips) const {
     visit(x_.type(), [&]<class T>() {
       auto const x = x_.template as<T>();
       auto const row_stride = c_.geometry.stride[0], col_stride = c_.geometry.stride[1];
-      pool.parallel_for(c_.in, [&](std::int64_t i) {
-        R* to = strips + i * lines() * x_pitch_;
-        auto const later = (std::min(i + ahead_, c_.in - 1) - i) * x.stride[1];
+      for (auto i = first; i < last; ++i) {
+        auto const later = (std::min(i + ahead_, last - 1) - i) * x.stride[1];
         for (auto const& row : rows_.lines)
           for (auto const& col : cols_.lines) {
-            std::fill_n(to, x_pitch_, R{0});
+            std::fill_n(strips, pitch, R{0});
             for (auto const& b : bands) {
-              auto const first = std::max(row.place, b.first_row);  // of the line's numbers
-              auto const last = std::min(row.place + row.length, b.first_row + b.rows + rows_.halo);
+              auto const begin = std::max(row.place, b.first_row);  // of the line's numbers
+              auto const end = std::min(row.place + row.length, b.first_row + b.rows + rows_.halo);
               pixel_rows<T const> from{x.data + b.image * x.stride[0] + i * x.stride[1] +
-                                           (row.first + (first - row.place) * row_stride) * x.stride[2] +
+                                           (row.first + (begin - row.place) * row_stride) * x.stride[2] +
                                            col.first * x.stride[3],
                                        row_stride * x.stride[2], col_stride * x.stride[3]};
-              copy_rows<R, T>(from, last - first, col.length,
-                              to + b.at + (first - b.first_row) * cols_.period + col.place, cols_.period);
+              copy_rows<R, T>(from, end - begin, col.length,
+                              strips + b.at + (begin - b.first_row) * cols_.period + col.place, cols_.period);
               from.data += later;
-              if (&col == cols_.lines.data()) prefetch_rows<T>(from, last - first, col.length);
+              if (&col == cols_.lines.data()) prefetch_rows<T>(from, end - begin, col.length);
             }
-            to += x_pitch_;
+            strips += pitch;
           }
-      });
+      }
     });
   }
 
@@ -316,8 +346,6 @@ class banded_convolution {
   strip_axis rows_;
   strip_axis cols_;
   std::int64_t across_ = 1;  ///< images side by side
-  std::int64_t dy_pitch_ = 0;
-  std::int64_t x_pitch_ = 0;
 };
 
 }  // namespace sara::detail

@@ -50,22 +50,27 @@ void transpose_tile(T const* from, std::int64_t row_stride, std::int64_t col_str
       to[c * pitch + r] = r < rows ? static_cast<R>(widen(from[r * row_stride + c * col_stride])) : R{0};
 }
 
-/// Rows [first, first + count) of m, transposed into panels: element i of column c is at
-/// to[(i / panel · cols + c) · panel + i % panel], zero past the last row up to the end of its panel.
+/// Part of a matrix.
+struct matrix_block {
+  std::int64_t first_row, rows;
+  std::int64_t first_column, columns;
+};
+
+/// A block of m, transposed into panels: element i of its column c is at to[(i / panel · columns + c) · panel + i %
+/// panel], zero past the last row up to the end of its panel.
 /// One read and one write of each element; four instructions a vector and stage of the transposition.
 template <Real R>
-void pack_transposed(thread_pool& pool, strided_matrix const& m, std::int64_t first, std::int64_t count, R* to) {
+void pack_transposed(strided_matrix const& m, matrix_block const& block, R* to) {
   constexpr auto n = vector_length<R>;
   visit(m.tensor.type(), [&]<class T>() {
-    auto const* const data = m.tensor.template as<T>().data;
-    pool.parallel_for(padded_length<R>(count) / n, [&](std::int64_t task) {
-      auto const row = task * n;
-      auto const* const from = data + (first + row) * m.row_stride;
-      R* const panel = to + row / panel_length<R> * m.cols * panel_length<R> + row % panel_length<R>;
-      for (std::int64_t col = 0; col < m.cols; col += n)
-        transpose_tile<R, T>(from + col * m.col_stride, m.row_stride, m.col_stride, std::min(n, count - row),
-                             std::min(n, m.cols - col), panel + col * panel_length<R>, panel_length<R>);
-    });
+    auto const* const data = m.tensor.template as<T>().data + block.first_column * m.col_stride;
+    for (std::int64_t row = 0; row < padded_length<R>(block.rows); row += n) {
+      auto const* const from = data + (block.first_row + row) * m.row_stride;
+      R* const panel = to + row / panel_length<R> * block.columns * panel_length<R> + row % panel_length<R>;
+      for (std::int64_t col = 0; col < block.columns; col += n)
+        transpose_tile<R, T>(from + col * m.col_stride, m.row_stride, m.col_stride, std::min(n, block.rows - row),
+                             std::min(n, block.columns - col), panel + col * panel_length<R>, panel_length<R>);
+    }
   });
 }
 
@@ -107,36 +112,50 @@ void nearly_dense_product(thread_pool& pool, strided_matrix const& dy, strided_m
   }
 }
 
+/// What one part of a plan is of sampled_product, by the calling thread.
+template <Real R>
+void add_part(strided_matrix const& dy, strided_matrix const& x, host_sampling_plan const& plan,
+              host_sampling_plan::part const& part, std::uint16_t const* columns, R* out) {
+  auto const strip_count = part.rows() + part.columns();
+  auto const deepest = std::max<std::int64_t>(1, strip_budget / strip_count / panel_length<R>) * panel_length<R>;
+  auto const depth = std::min(deepest, round_up(dy.rows, panel_length<R>));
+  struct workspace;
+  R* const dy_strips = scratch<workspace, R>(strip_count * depth);
+  R* const x_strips = dy_strips + part.rows() * depth;
+  std::vector<std::uint32_t> column(static_cast<std::size_t>(x.cols));
+  for (auto c = part.first_column; c < part.last_column; ++c)
+    column[static_cast<std::size_t>(c)] = static_cast<std::uint32_t>(c - part.first_column) * panel_length<R>;
+  strips<R> const packed{dy_strips, panel_length<R>, part.first_row, x_strips, column.data(), 1, 0};
+  std::vector<panel> panels;
+  for (std::int64_t first = 0; first < dy.rows; first += depth) {
+    auto const count = std::min(depth, dy.rows - first);
+    pack_transposed(dy, {first, count, part.first_row, part.rows()}, dy_strips);
+    pack_transposed(x, {first, count, part.first_column, part.columns()}, x_strips);
+    panels.clear();
+    each_panel<R>(count, 0, 0, [&](panel p) {
+      panels.push_back({p.dy * part.rows(), p.x * part.columns(), p.vectors});
+    });
+    add_products(plan, part, packed, std::span<panel const>{panels}, columns, out);
+  }
+}
+
 /// out[j] += Σ_b dy[b, row_j] · x[b, col_j], with dy [batch, rows] and x [batch, cols].
-/// Workspace: (rows + cols) strips of a whole number of panels, at most strip_budget elements if one panel fits.
-/// 2 · nnz · batch flops; bytes: one read of dy and x, their panels written once, and X's read about nnz / (16 · rows)
-/// times from the second-level cache, then from the first.
+/// Workspace of each thread: strips of a whole number of panels for the rows and columns of its part, at most
+/// strip_budget elements if one panel fits.
+/// 2 · nnz · batch flops; bytes: one read of dy and x by each band of the plan's other axis, their panels written once,
+/// and X's read about nnz / (16 · rows) times from the second-level cache, then from the first.
 template <Positions P, Real R>
 void sampled_product(thread_pool& pool, strided_matrix const& dy, strided_matrix const& x, P positions,
                      host_sampling_plan const& plan, R* out) {
-  auto const strip_count = dy.cols + x.cols;
+  auto const* const columns = plan.columns(positions);
   if (positions.count() == 0 || dy.rows == 0) return;
   if (static_cast<double>(positions.count()) >= dense_from * static_cast<double>(positions.shape().size()))
     return nearly_dense_product(pool, dy, x, positions, out);
   require<shape_error>(x.cols * panel_length<R> <= std::int64_t{0xffffffff}, "linear: expected at most ",
                        0xffffffff / panel_length<R>, " input channels, got ", x.cols);
-  auto const deepest = std::max<std::int64_t>(1, strip_budget / strip_count / panel_length<R>) * panel_length<R>;
-  auto const depth = std::min(deepest, round_up(dy.rows, panel_length<R>));
-  struct workspace;
-  R* const dy_strips = scratch<workspace, R>(strip_count * depth);
-  R* const x_strips = dy_strips + dy.cols * depth;
-  std::vector<std::uint32_t> column(static_cast<std::size_t>(x.cols));
-  for (std::size_t c = 0; c < column.size(); ++c) column[c] = static_cast<std::uint32_t>(c) * panel_length<R>;
-  strips<R> const packed{dy_strips, panel_length<R>, x_strips, column.data(), 1, 0};
-  std::vector<panel> panels;
-  for (std::int64_t first = 0; first < dy.rows; first += depth) {
-    auto const count = std::min(depth, dy.rows - first);
-    pack_transposed(pool, dy, first, count, dy_strips);
-    pack_transposed(pool, x, first, count, x_strips);
-    panels.clear();
-    each_panel<R>(count, 0, 0, [&](panel p) { panels.push_back({p.dy * dy.cols, p.x * x.cols, p.vectors}); });
-    add_products(pool, plan, packed, std::span<panel const>{panels}, plan.columns(positions), out);
-  }
+  pool.parallel_for(std::ssize(plan.parts()), [&](std::int64_t i) {
+    add_part(dy, x, plan, plan.parts()[static_cast<std::size_t>(i)], columns, out);
+  });
 }
 
 }  // namespace sara::detail

@@ -12,7 +12,6 @@
 
 #include <sara/backend/host/lanes.hpp>
 #include <sara/backend/host/sampling_plan.hpp>
-#include <sara/backend/thread_pool.hpp>
 #include <sara/tensor/dtype.hpp>
 
 /// Sampled products of strips. A strip is what one row or column of a weight is multiplied with, contiguous along the
@@ -81,12 +80,13 @@ void each_panel(std::int64_t length, std::int64_t dy, std::int64_t x, Add&& add)
     add(panel{dy + at, x + at, first_panel_vectors<R>(length - at)});
 }
 
-/// Strips in the workspace. That of row r starts at dy + r · dy_pitch; that of column c at x + column[c], plus
-/// group_pitch for every group of rows before row r.
+/// Strips in the workspace, those of one part of a plan. That of row r starts at dy + (r - first_row) · dy_pitch; that
+/// of column c at x + column[c], plus group_pitch for every group of rows between that of the first row and that of r.
 template <Real R>
 struct strips {
   R const* dy;
   std::int64_t dy_pitch;
+  std::int64_t first_row;
   R const* x;
   std::uint32_t const* column;
   std::int64_t rows_of_group;
@@ -138,6 +138,7 @@ void add_run(host_sampling_plan const& plan, host_sampling_plan::run const& run,
              std::uint16_t const* columns, R* out) {
   constexpr std::size_t ahead = 3;  // what a chunk needs is asked for so many chunks before
   auto const chunks = plan.chunks();
+  auto const first_group = s.first_row / s.rows_of_group;
   auto const* const column = s.column + run.column;
   auto const last = static_cast<std::size_t>(run.first + run.count);
   for (auto i = static_cast<std::size_t>(run.first); i < last; ++i) {
@@ -145,35 +146,33 @@ void add_run(host_sampling_plan const& plan, host_sampling_plan::run const& run,
     __builtin_prefetch(columns + later.slot());
     __builtin_prefetch(out + later.slot(), 1);
     __builtin_prefetch(out + later.slot() + N - 1, 1);
-    R const* const next = s.dy + chunks[std::min(i + 1, chunks.size() - 1)].row() * s.dy_pitch + p.dy;
+    R const* const next = s.dy + (chunks[std::min(i + 1, last - 1)].row() - s.first_row) * s.dy_pitch + p.dy;
     SARA_UNROLL
     for (std::int64_t v = 0; v < Vectors; ++v) __builtin_prefetch(next + v * vector_length<R>);
 
     auto const chunk = chunks[i];
-    R const* const dy = s.dy + chunk.row() * s.dy_pitch + p.dy;
+    R const* const dy = s.dy + (chunk.row() - s.first_row) * s.dy_pitch + p.dy;
     R const* x = s.x + p.x;
-    if (s.group_pitch != 0) x += chunk.row() / s.rows_of_group * s.group_pitch;
+    if (s.group_pitch != 0) x += (chunk.row() / s.rows_of_group - first_group) * s.group_pitch;
     add_chunk<N, Vectors, R>(dy, x, column, columns + chunk.slot(), out + chunk.slot());
   }
 }
 
-/// out[j] += the product of the strips of row_j and column_j over all panels, for every slot of the plan.
-/// Tasks share no slot, and each adds panel after panel: the same bits for any number of threads.
+/// out[j] += the product of the strips of row_j and column_j, panel after panel, for every slot of a part of the plan.
 template <Real R>
-void add_products(thread_pool& pool, host_sampling_plan const& plan, strips<R> const& s, std::span<panel const> panels,
-                  std::uint16_t const* columns, R* out) {
+void add_products(host_sampling_plan const& plan, host_sampling_plan::part const& part, strips<R> const& s,
+                  std::span<panel const> panels, std::uint16_t const* columns, R* out) {
   static constexpr auto longest = static_cast<std::size_t>(host_sampling_plan::longest_chunk);
   static constexpr auto add_by_vectors_and_length = []<std::size_t... At>(std::index_sequence<At...>) {
     return std::array{&add_run<At % longest + 1, std::int64_t{1} << At / longest, R>...};
   }
   (std::make_index_sequence<longest * std::bit_width(static_cast<std::uint64_t>(panel_vectors))>{});
-  pool.parallel_for(plan.tasks(), [&](std::int64_t task) {
+  for (auto piece = part.first_piece; piece < part.last_piece; ++piece)
     for (auto const& p : panels) {
       auto const first = longest * static_cast<std::size_t>(std::countr_zero(static_cast<std::uint64_t>(p.vectors)));
-      for (auto const& run : plan.task(task))
+      for (auto const& run : plan.piece(piece))
         add_by_vectors_and_length[first + static_cast<std::size_t>(run.length - 1)](plan, run, s, p, columns, out);
     }
-  });
 }
 
 }  // namespace sara::detail
