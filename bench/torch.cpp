@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Training steps of libtorch models: sara::torch::adamw against full, masked and low-rank fine-tuning, each in a fresh
 // process. Without libtorch there are none.
-#include <cmath>
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "harness/case.hpp"
+#include "harness/numbers.hpp"
 #include "harness/process.hpp"
 
 namespace {
@@ -18,12 +19,15 @@ struct run {
       : worker{{SARA_BENCH_TORCH_WORKER, folder.path().string(), model, method, std::to_string(batch),
                 std::to_string(threads)}} {}
 
-  /// The losses so far, at least one.
-  [[nodiscard]] std::vector<double> losses() {
+  /// Of the first `steps` steps.
+  [[nodiscard]] std::vector<double> losses(std::size_t steps) {
     for (;;) {
       worker.save();
-      auto const all = folder.read<double>("losses");
-      if (!all.empty()) return all;
+      auto all = folder.read<double>("losses");
+      if (all.size() >= steps) {
+        all.resize(steps);
+        return all;
+      }
       static_cast<void>(worker.run());
     }
   }
@@ -42,15 +46,17 @@ bench::trial trial(std::string const& model, int batch, int threads) {
   struct peer {
     char const* title;
     char const* method;
+    std::size_t same_steps;  // as sara: more than the first forward pass where the same entries learn
   };
-  std::vector<peer> peers{{"libtorch full", "full"}, {"libtorch masked gradients", "masked"}};
-  if (samples) peers.push_back({"libtorch LoRA", "lora"});
-  if (samples) peers.push_back({"sara, gathered", "gathered"});
-  for (auto const& [title, method] : peers) {
+  std::vector<peer> peers{{"libtorch full", "full", 1}, {"libtorch masked gradients", "masked", 4}};
+  if (samples) peers.push_back({"libtorch LoRA", "lora", 1});
+  if (samples) peers.push_back({"sara, gathered", "gathered", 4});
+  for (auto const& [title, method, same_steps] : peers) {
     auto const other = std::make_shared<run>(model, method, batch, threads);
     auto c = contender(title, other);
-    // Of the first forward pass: the same weights, and LoRA starts at them.
-    c.difference = [sara, other] { return std::abs(other->losses()[0] / sara->losses()[0] - 1); };
+    c.difference = [sara, other, n = same_steps] {
+      return bench::relative_difference(sara->losses(n), other->losses(n));
+    };
     t.peers.push_back(std::move(c));
   }
   return t;

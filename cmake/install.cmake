@@ -10,6 +10,9 @@ install(EXPORT sara-targets NAMESPACE sara:: DESTINATION ${package_dir})
 # Below 1.0 a minor version may break its users. Headers serve every architecture.
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/sara-config-version.cmake
                                  COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
-install(FILES cmake/sara-config.cmake cmake/cuda-target.cmake cmake/torch.cmake ${PROJECT_BINARY_DIR}/sara-config-version.cmake
+configure_package_config_file(cmake/sara-config.cmake.in ${PROJECT_BINARY_DIR}/sara-config.cmake
+                              INSTALL_DESTINATION ${package_dir} NO_SET_AND_CHECK_MACRO)
+install(FILES ${PROJECT_BINARY_DIR}/sara-config.cmake ${PROJECT_BINARY_DIR}/sara-config-version.cmake
+              cmake/cuda.cmake cmake/torch.cmake
         DESTINATION ${package_dir})
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

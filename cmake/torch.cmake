@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-# The wing sara/torch as target sara_torch, sara::torch, where CMake's package Torch is found.
-# In a function, since the package sets variables of its caller, compiler flags among them; targets outlive it.
+# sara::torch: sara with the wing for libtorch, where CMake's package Torch is found; sara_torch_missing says why not.
+# For sara's own build and for its package. In a function, since Torch sets variables of its caller, compiler flags
+# among them; targets outlive it.
 function(sara_add_torch)
-  find_package(Torch QUIET)
-  if(NOT Torch_FOUND)
-    message(STATUS "sara: no libtorch found (CMake package Torch), so sara/torch is left out")
+  if(TARGET sara::torch)
     return()
   endif()
-  add_library(sara_torch INTERFACE)
-  add_library(sara::torch ALIAS sara_torch)
-  target_link_libraries(sara_torch INTERFACE sara::sara ${TORCH_LIBRARIES})
+  find_package(Torch QUIET GLOBAL)  # its targets name each other, wherever they are used
+  if(NOT Torch_FOUND)
+    set(sara_torch_missing "expected libtorch (CMake package Torch), found none" PARENT_SCOPE)
+    return()
+  endif()
+  add_library(sara::torch INTERFACE IMPORTED GLOBAL)
+  target_link_libraries(sara::torch INTERFACE sara::sara ${TORCH_LIBRARIES})
 endfunction()

@@ -1,22 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-# Looks for what the wings sara/cuda and sara/torch need. Both are optional, so a missing one is said, not an error.
-option(SARA_WINGS "Build what uses sara/cuda and sara/torch, where nvcc and libtorch are found" ON)
-if(NOT SARA_WINGS)
-  return()
-endif()
-
-if(NOT CMAKE_CUDA_ARCHITECTURES)
-  set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100)
-endif()
-include(CheckLanguage)
-check_language(CUDA)
-if(CMAKE_CUDA_COMPILER)
-  enable_language(CUDA)
-  include(${CMAKE_CURRENT_LIST_DIR}/cuda-target.cmake)
-endif()
-if(NOT TARGET sara::cuda)
-  message(STATUS "sara: no nvcc found, so sara/cuda is left out")
-endif()
-
+# Adds sara::cuda and sara::torch. Neither is required, so a missing one is said, not an error.
+include(${CMAKE_CURRENT_LIST_DIR}/cuda.cmake)
 include(${CMAKE_CURRENT_LIST_DIR}/torch.cmake)
-sara_add_torch()
+
+if(SARA_CUDA)
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    cmake_path(GET CMAKE_CUDA_COMPILER PARENT_PATH CUDAToolkit_ROOT)  # its toolkit, where several are installed
+    sara_add_cuda()
+  else()
+    set(sara_cuda_missing "CMake found no nvcc that works")
+  endif()
+  # Another project enables its languages itself. Before libtorch, whose package may enable CUDA as well.
+  if(TARGET sara::cuda AND sara_has_programs)
+    if(NOT CMAKE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100)
+    endif()
+    enable_language(CUDA)
+  endif()
+endif()
+if(SARA_TORCH)
+  sara_add_torch()
+endif()
+
+foreach(wing IN ITEMS cuda torch)
+  if(sara_${wing}_missing)
+    message(STATUS "sara: ${sara_${wing}_missing}, so sara::${wing} is left out")
+  endif()
+endforeach()

@@ -15,6 +15,7 @@
 #include "../support/random.hpp"
 #include "../support/reference.hpp"
 #include "../support/stores.hpp"
+#include "../support/svd.hpp"
 
 namespace {
 

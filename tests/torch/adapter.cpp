@@ -2,6 +2,8 @@
 #include <doctest/doctest.h>
 #include <torch/torch.h>
 
+#include <memory>
+#include <string>
 #include <vector>
 
 #include <sara/adapter/file.hpp>
@@ -14,19 +16,25 @@ using sara::test::complaint;
 using sara::test::different_weights;
 using sara::test::two_layers;
 
+namespace {
+
+/// What a model learns in three steps.
+sara::adapter learn(two_layers& model) {
+  auto const optimizer = sara::test::make_optimizer(model, {.threshold = 0.1, .rate = {.rate = 0.02, .floor = 1}});
+  for (int step = 0; step < 3; ++step) {
+    model.forward(torch::randn({6, 12})).square().mean().backward();
+    optimizer->step();
+  }
+  return optimizer->adapter();
+}
+
+}  // namespace
+
 TEST_CASE("what was learned is saved, loaded, applied, scaled, merged and undone on modules") {
   torch::manual_seed(41);
   two_layers base, model;
   sara::test::copy_weights(base, model);
-  sara::adapter learned;
-  {
-    auto const optimizer = sara::test::make_optimizer(model, {.threshold = 0.1, .rate = {.rate = 0.02, .floor = 1}});
-    for (int step = 0; step < 3; ++step) {
-      model.forward(torch::randn({6, 12})).square().mean().backward();
-      optimizer->step();
-    }
-    learned = optimizer->adapter();
-  }
+  auto const learned = learn(model);
   sara::test::scratch const folder;
   sara::save(learned, folder / "style.safetensors");
   two_layers other;
@@ -48,4 +56,29 @@ TEST_CASE("what was learned is saved, loaded, applied, scaled, merged and undone
   auto const both = sara::merge({{learned, 0.6}, {learned, 0.6}});
   static_cast<void>(sara::torch::apply(both, other));
   CHECK(torch::allclose(other.fc1->weight, base.fc1->weight + 1.2 * (model.fc1->weight - base.fc1->weight), 0, 1e-6));
+}
+
+TEST_CASE("an adapter is not rescaled or undone on a model that was converted or loaded since") {
+  torch::manual_seed(42);
+  two_layers base, trained;
+  sara::test::copy_weights(base, trained);
+  auto const learned = learn(trained);
+  sara::test::scratch const folder;
+  auto model = std::make_shared<two_layers>();
+  for (bool const converted : {true, false}) {
+    CAPTURE(converted);
+    sara::test::copy_weights(base, *model);
+    torch::save(model, folder / "model.pt");
+    auto applied = sara::torch::apply(learned, *model);
+    if (converted)
+      model->to(torch::kBFloat16);
+    else
+      torch::load(model, folder / "model.pt");
+    auto const weight = model->fc1->weight.detach().clone();
+    std::string const now = converted ? "(BFloat16 on cpu)" : "(Float on cpu)";
+    CHECK(complaint<sara::value_error>([&] { applied.rescale(0.5); }, {"'fc1.weight'", now, "undo()"}) == "");
+    CHECK(complaint<sara::value_error>([&] { applied.undo(); }, {"'fc1.weight'", now, "undo()"}) == "");
+    CHECK(torch::equal(model->fc1->weight, weight));
+    model->to(torch::kFloat);
+  }
 }

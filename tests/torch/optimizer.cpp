@@ -41,15 +41,17 @@ at::Tensor backward(two_layers& model, batch_of const& batch, double scale = 1) 
   return loss;
 }
 
-/// The host, counting passes over entries.
+/// The host, counting passes over entries, as a device with a number; that of the CPU is -1.
 struct noting_host : sara::host {
-  explicit noting_host(std::int64_t& to) : host{2}, passes{&to} {}
+  explicit noting_host(std::int64_t& to, int device = -1) : host{2}, passes{&to}, number{device} {}
+  [[nodiscard]] int ordinal() const { return number; }
   template <class Jobs>
   void for_each(Jobs const& jobs) const {
     ++*passes;
     host::for_each(jobs);
   }
   std::int64_t* passes;
+  int number;
 };
 
 /// A backend for weights that are not in the host's memory.
@@ -508,4 +510,9 @@ TEST_CASE("another backend computes instead of the host") {
               sara::torch::adamw const o{model, {}, backend_elsewhere{}};
             },
             {"'fc1.weight'", "CUDA device", "host"}) == "");
+  CHECK(complaint<sara::memory_error>(
+            [&] {
+              sara::torch::adamw const o{model, {.threshold = 0.1, .lr = 0.01}, noting_host{passes, 1}};
+            },
+            {"'fc1.weight'", "device 1", "cpu"}) == "");
 }

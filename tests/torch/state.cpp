@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "../support/scratch.hpp"
 #include "optimizers.hpp"
@@ -189,4 +190,33 @@ TEST_CASE("weights with other memory in the middle of a run are refused, until a
   run through{base, torch::kFloat};
   through.train(0, all_steps);
   CHECK(different_weights(*first.model, *through.model).empty());
+}
+
+TEST_CASE("before the first backward pass adapter and state are of the weights as they are, after it of no others") {
+  torch::manual_seed(15);
+  two_layers const base;
+  scratch const folder;
+  auto const converted = [&] {
+    run out{base, torch::kFloat};
+    out.model->to(torch::kBFloat16);
+    return out;
+  };
+  run made_later{base, torch::kBFloat16};
+  auto const learned = converted().optimizer->adapter();
+  for (auto const& [name, tensor] : made_later.optimizer->adapter().tensors) {
+    CAPTURE(name);
+    CHECK(learned.tensors.at(name).base_hash == tensor.base_hash);
+    CHECK(learned.tensors.at(name).positions == tensor.positions);
+  }
+  CHECK(converted().optimizer->tensors()[0].type == sara::dtype::bfloat16);
+  torch::save(*converted().optimizer, folder / "optimizer.pt");
+  CHECK_NOTHROW(torch::load(*made_later.optimizer, folder / "optimizer.pt"));  // which knows its base weights
+
+  run halved{base, torch::kFloat};
+  halved.train(0, 2);
+  halved.model->to(torch::kHalf);
+  std::vector<std::string> const parts{"'fc1.weight'", "Half", "Float", "torch::load"};
+  CHECK(complaint<sara::value_error>([&] { static_cast<void>(halved.optimizer->adapter()); }, parts) == "");
+  CHECK(complaint<sara::value_error>([&] { torch::save(*halved.optimizer, folder / "half.pt"); }, parts) == "");
+  CHECK(halved.optimizer->report().step == 2);  // what reads no weights is answered
 }

@@ -9,7 +9,7 @@
 namespace unet {
 
 std::unique_ptr<engine> make_cuda_engine(model_shape const&, std::vector<host_weight>, sara::thread_pool&, bool) {
-  throw std::runtime_error{"--device cuda: this build has no CUDA (CMake found no nvcc, or SARA_WINGS is off)"};
+  throw std::runtime_error{"--device cuda: this build has no CUDA (CMake found no nvcc, or SARA_CUDA is off)"};
 }
 
 }  // namespace unet

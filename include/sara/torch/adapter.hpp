@@ -4,50 +4,71 @@
 #include <torch/csrc/autograd/variable.h>
 #include <torch/nn/module.h>
 
-#include <utility>
+#include <string>
 #include <vector>
 
 #include <sara/adapter/adapter.hpp>
 #include <sara/adapter/apply.hpp>
 #include <sara/backend/concept.hpp>
 #include <sara/backend/host.hpp>
+#include <sara/error.hpp>
 #include <sara/torch/named_weights.hpp>
+#include <sara/torch/placement.hpp>
 #include <sara/torch/tensor.hpp>
 
 namespace sara::torch {
 
-/// An adapter on the weights of a module, and what was there before. It holds the tensors; autograd is told that they
-/// have changed, so a backward pass through a graph from before is refused, as after any change in place.
+/// An adapter on the weights of a module, and what was there before. It holds the tensors, which must keep their
+/// memory; autograd is told that they have changed, so a backward pass through a graph from before is refused, as after
+/// any change in place.
 template <TensorBackend Backend = host>
 class applied_adapter {
  public:
   /// See apply.
-  applied_adapter(Backend const& backend, sara::adapter const& a, named_tensors weights, apply_options options)
-      : weights_{std::move(weights)}, applied_{sara::apply(backend, a, weights_, options)} {
-    for (auto const& [name, tensor] : weights_)
-      if (a.tensors.contains(name)) changed_.push_back(tensor);
-    changed();
+  applied_adapter(Backend const& backend, sara::adapter const& a, named_tensors const& weights, apply_options options)
+      : applied_{sara::apply(backend, a, weights, options)} {
+    for (auto const& [name, tensor] : weights)
+      if (a.tensors.contains(name)) weights_.push_back({name, tensor, detail::placement::of(tensor)});
+    tell_autograd();
   }
 
   /// weights = original + scale · ΔP.  (SaRA, eq. 9)
+  /// @throws value_error  for a scale that is not finite, and if a weight has been moved, converted or loaded since
   void rescale(double scale) {
+    require_in_place();
     applied_.rescale(scale);
-    changed();
+    tell_autograd();
   }
   /// Puts back every original value, bit by bit.
+  /// @throws value_error  if a weight has been moved, converted or loaded since; nothing is written then
   void undo() {
+    require_in_place();
     applied_.undo();
-    changed();
+    tell_autograd();
   }
 
  private:
-  void changed() const {
-    for (auto const& tensor : changed_) ::torch::autograd::impl::bump_version(tensor);
+  struct changed_weight {
+    std::string name;
+    at::Tensor tensor;
+    detail::placement where;
+  };
+
+  void require_in_place() const {
+    for (auto const& [name, tensor, where] : weights_) {
+      auto const now = detail::placement::of(tensor);
+      sara::detail::require<value_error>(now == where, "torch adapter: '", name, "' has other memory (", now,
+                                         ") than when the adapter was applied (", where,
+                                         "): expected undo() before the model is converted or loaded, got it after");
+    }
   }
 
-  named_tensors weights_;
-  std::vector<at::Tensor> changed_;
+  void tell_autograd() const {
+    for (auto const& w : weights_) ::torch::autograd::impl::bump_version(w.tensor);
+  }
+
   sara::applied_adapter<Backend> applied_;
+  std::vector<changed_weight> weights_;
 };
 
 /// Adds an adapter to the weights of a module, in place: P = P₀ + α ΔP.  (SaRA, eq. 9)

@@ -28,8 +28,12 @@ namespace detail {
 
 using ::torch::autograd::AutogradContext;
 using ::torch::autograd::variable_list;
-/// What a Function takes for a tensor that may be undefined.
-using maybe_tensor = c10::optional<at::Tensor>;
+
+template <class Bias>
+Bias bias_of(at::Tensor (*)(at::Tensor const&, at::Tensor const&, Bias const&));
+/// What a Function takes for a tensor that may be undefined: an optional of libtorch's own, or of the standard library
+/// in later versions.
+using maybe_tensor = decltype(bias_of(&at::linear));
 
 [[nodiscard]] inline maybe_tensor if_defined(at::Tensor const& tensor) {
   return tensor.defined() ? maybe_tensor{tensor} : maybe_tensor{};

@@ -191,8 +191,9 @@ class optimizer : public ::torch::optim::Optimizer {
   void zero_grad(bool = true) { training_->zero_gradient(); }
 
   /// Everything that resuming needs, for torch::save: as fine_tuner::save_state, and the learning rates.
+  /// @throws value_error  if weights have moved since the first backward pass
   void save(::torch::serialize::OutputArchive& archive) const override {
-    auto bytes = training_->tuner().state();
+    auto bytes = training_->read(&detail::any_tuner::state);
     archive.write("sara_state", at::from_blob(bytes.data(), {std::ssize(bytes)}, at::dtype(at::kByte)).clone(),
                   /*is_buffer=*/true);
     std::vector<double> rates;
@@ -219,29 +220,30 @@ class optimizer : public ::torch::optim::Optimizer {
   }
 
   /// What was learned so far. See fine_tuner::adapter.
-  [[nodiscard]] sara::adapter adapter() const { return training_->tuner().adapter(); }
+  /// @throws value_error  if weights have moved since the first backward pass
+  [[nodiscard]] sara::adapter adapter() const { return training_->read(&detail::any_tuner::adapter); }
 
   /// What the last step did. Synchronises.
   [[nodiscard]] step_facts report() const {
-    auto out = training_->tuner().facts();
+    auto out = training_->ask(&detail::any_tuner::facts);
     out.rate *= groups_->rates.empty() ? 1.0 : groups_->rates[0];
     return out;
   }
 
   /// Steps done.
-  [[nodiscard]] std::int64_t steps() const { return training_->tuner().steps(); }
+  [[nodiscard]] std::int64_t steps() const { return training_->ask(&detail::any_tuner::steps); }
   /// Entries that learn, over all tensors.
-  [[nodiscard]] std::int64_t learning() const { return training_->tuner().learning(); }
+  [[nodiscard]] std::int64_t learning() const { return training_->ask(&detail::any_tuner::learning); }
   /// Entries of M as first selected, over all tensors.
-  [[nodiscard]] std::int64_t selected() const { return training_->tuner().selected(); }
+  [[nodiscard]] std::int64_t selected() const { return training_->ask(&detail::any_tuner::selected); }
   /// The tensors that may learn.
-  [[nodiscard]] std::vector<tensor_summary> tensors() const { return training_->tuner().tensors(); }
+  [[nodiscard]] std::vector<tensor_summary> tensors() const { return training_->ask(&detail::any_tuner::tensors); }
   /// What is held beside the model.
-  [[nodiscard]] memory_summary memory() const { return training_->tuner().memory(); }
+  [[nodiscard]] memory_summary memory() const { return training_->ask(&detail::any_tuner::memory); }
   /// The compact gradient of one tensor since the last step.
   /// @throws name_error
   [[nodiscard]] std::vector<double> gradient(std::string const& name) const {
-    return training_->tuner().gradient(name);
+    return training_->ask(&detail::any_tuner::gradient, name);
   }
 
  private:

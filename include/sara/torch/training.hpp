@@ -19,23 +19,11 @@
 #include <sara/error.hpp>
 #include <sara/io/safetensors.hpp>
 #include <sara/torch/gather_node.hpp>
+#include <sara/torch/placement.hpp>
 #include <sara/torch/tensor.hpp>
 #include <sara/torch/tuner.hpp>
 
 namespace sara::torch::detail {
-
-/// Where a tensor's elements are, and as what.
-struct placement {
-  void const* data;
-  at::ScalarType type;
-  at::Device device;
-  std::vector<std::int64_t> strides;
-
-  [[nodiscard]] static placement of(at::Tensor const& tensor) {
-    return {tensor.data_ptr(), tensor.scalar_type(), tensor.device(), tensor.strides().vec()};
-  }
-  friend bool operator==(placement const&, placement const&) = default;
-};
 
 /// What an optimizer shares with the graph nodes of its weights: the tuner, and who asks it for what.
 ///
@@ -53,8 +41,22 @@ class training final : public gradient_taker {
     return out;
   }
 
-  [[nodiscard]] any_tuner& tuner() noexcept { return *tuner_; }
-  [[nodiscard]] any_tuner const& tuner() const noexcept { return *tuner_; }
+  /// A function of any_tuner that reads no weights. Selection starts anew first where it may, see renew.
+  template <class Function, class... Arguments>
+  [[nodiscard]] auto ask(Function function, Arguments const&... arguments) {
+    std::scoped_lock const lock{mutex_};
+    renew();
+    return std::invoke(function, std::as_const(*tuner_), arguments...);
+  }
+
+  /// A function of any_tuner that reads weights.
+  /// @throws value_error  if they have moved since the first backward pass
+  template <class Function>
+  [[nodiscard]] auto read(Function function) {
+    std::scoped_lock const lock{mutex_};
+    follow();
+    return std::invoke(function, std::as_const(*tuner_));
+  }
 
   [[nodiscard]] bool learns(std::size_t i) override {
     std::scoped_lock const lock{mutex_};
@@ -86,7 +88,7 @@ class training final : public gradient_taker {
   void step() {
     std::scoped_lock const lock{mutex_};
     at::NoGradGuard const no_grad;
-    for (auto const& w : weights_) follow(w);
+    follow();
     for (std::size_t i = 0; i < weights_.size(); ++i) {
       auto& dense = weights_[i].tensor.mutable_grad();
       if (dense.defined() && begin(i)) add(weights_[i].name, dense);
@@ -182,19 +184,32 @@ class training final : public gradient_taker {
     }
   }
 
-  /// Before the first step a model may be moved, converted, loaded or changed in place: then selection starts anew.
-  void follow(trained_weight const& w) {
-    auto const now = placement::of(w.tensor);
+  /// Before the first backward pass a model may be moved, converted, loaded or changed in place: then selection starts
+  /// anew.
+  void renew() {
     bool const is_new = tuner_->steps() == 0 && !pending_;
-    if (now == w.where && (!is_new || w.tensor._version() == w.version)) return;
-    sara::detail::require<value_error>(
-        is_new, "torch optimizer: '", w.name, "' has other memory (", now.type, " on ", now.device,
-        ") than when its optimizer was made (", w.where.type, " on ", w.where.device,
-        "): expected model->to() before the first backward pass, or torch::load of the optimizer's state after it; "
-        "got neither");
+    if (!is_new || std::none_of(weights_.begin(), weights_.end(), [](auto const& w) {
+          return placement::of(w.tensor) != w.where || w.tensor._version() != w.version;
+        }))
+      return;
     tuner_ = make_(named_);
     note_weights();
     place(self_);
+  }
+
+  /// Afterwards its weights must be where they were.
+  static void require_in_place(trained_weight const& w) {
+    auto const now = placement::of(w.tensor);
+    sara::detail::require<value_error>(
+        now == w.where, "torch optimizer: '", w.name, "' has other memory (", now,
+        ") than when its optimizer was made (", w.where,
+        "): expected model->to() before the first backward pass, or torch::load of the optimizer's state after it; "
+        "got neither");
+  }
+
+  void follow() {
+    renew();
+    for (auto const& w : weights_) require_in_place(w);
   }
 
   void note_weights() {
@@ -206,10 +221,8 @@ class training final : public gradient_taker {
 
   /// What has happened to the weights since, before a gradient of one of them.
   void catch_up(std::size_t i) {
-    if (!pending_ && tuner_->steps() == 0)
-      for (auto const& w : weights_) follow(w);  // all of them, as long as selection may start anew
-    else
-      follow(weights_[i]);
+    renew();
+    require_in_place(weights_[i]);
     tuner_->freeze(weights_[i].name, false);  // what gets a gradient is trained again
   }
 

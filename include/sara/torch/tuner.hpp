@@ -146,15 +146,20 @@ template <class... Policies>
     return host{at::get_num_threads()};
 }
 
-/// @throws memory_error  for weights on different devices, or in another memory than the backend's
+/// @throws memory_error  for weights on different devices, in another memory than the backend's, or on another device
+/// than a backend that has a number
 template <TensorBackend Backend>
-void require_reachable(Backend const&, named_tensors const& weights) {
+void require_reachable(Backend const& backend, named_tensors const& weights) {
   for (auto const& [name, tensor] : weights) {
     auto const where = sara::view(tensor).where();
     sara::detail::require<memory_error>(
         where == Backend::where, "torch optimizer: '", name, "': expected a weight in ", Backend::where,
         ", where the optimizer's backend computes, got one in ", where,
         where == memory::cuda ? ": pass a sara::cuda::device over the stream of the backward pass" : "");
+    if constexpr (requires { backend.ordinal(); })
+      sara::detail::require<memory_error>(tensor.device().index() == backend.ordinal(), "torch optimizer: '", name,
+                                          "': expected a weight on device ", backend.ordinal(),
+                                          ", where the optimizer's backend computes, got one on ", tensor.device());
     sara::detail::require<memory_error>(tensor.device() == weights[0].second.device(),
                                         "torch optimizer: expected all weights on ", weights[0].second.device(),
                                         " as '", weights[0].first, "', got '", name, "' on ", tensor.device());

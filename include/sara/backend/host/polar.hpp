@@ -24,12 +24,13 @@ namespace sara::detail {
 /// norm. (SaRA, eq. 4 and 5)
 ///
 /// In double whatever the weights are: in float, U Vᵀ of a square matrix is percents off where its smallest singular
-/// values are.
+/// values are. A template, since no unit that takes no norm shall compile a decomposition.
 /// Complexity: one thin SVD, O(rows² · cols). Extra memory: about four dense matrices.
-[[nodiscard]] inline std::vector<double> svd_factor(occupied_matrix const& a) {
+template <class Svd = Eigen::BDCSVD<Eigen::MatrixXd>>
+[[nodiscard]] std::vector<double> svd_factor(occupied_matrix const& a) {
   Eigen::MatrixXd dense = Eigen::MatrixXd::Zero(a.rows, a.cols);
   for (std::size_t k = 0; k < a.value.size(); ++k) dense(a.row[k], a.col[k]) = a.value[k];
-  Eigen::BDCSVD<Eigen::MatrixXd> const svd{dense, Eigen::ComputeThinU | Eigen::ComputeThinV};
+  Svd const svd{dense, Eigen::ComputeThinU | Eigen::ComputeThinV};
   auto const& sigma = svd.singularValues();
   auto const smallest = static_cast<double>(a.cols) * std::numeric_limits<double>::epsilon() * sigma(0);
   Eigen::Index rank = 0;

@@ -152,7 +152,7 @@ class host_sampling_plan {
   /// parts than threads where these would wait for each other longer than they work.
   [[nodiscard]] grid choose_grid(int threads) const {
     constexpr std::int64_t slots_of_strip = 8;    // entries that take as long as packing a strip
-    constexpr std::int64_t slots_of_part = 4096;  // entries that are worth a thread's waking
+    constexpr std::int64_t slots_of_part = 2048;  // entries that are worth waking a thread for
     auto const work = [&](grid const& g) {
       return count_ / (g.rows * g.columns) + slots_of_strip * (shape_.rows / g.rows + shape_.cols / g.columns);
     };

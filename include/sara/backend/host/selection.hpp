@@ -5,6 +5,7 @@
 #include <array>
 #include <bit>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include <sara/backend/host/score_mask.hpp>
@@ -42,8 +43,8 @@ template <Score S>
     auto const weights = scored.tensor.template as<T>();
     auto const blocks = ranges_of(weights.count, selection_block);
     auto const last = [&](std::int64_t range) { return std::min(blocks, (range + 1) * blocks_of_range); };
-    std::vector<block_mask> below(static_cast<std::size_t>(blocks));
-    std::vector<block_mask> ties(static_cast<std::size_t>(has_ties ? blocks : 0));
+    auto const below = std::make_unique_for_overwrite<block_mask[]>(static_cast<std::size_t>(blocks));
+    auto const ties = std::make_unique_for_overwrite<block_mask[]>(static_cast<std::size_t>(has_ties ? blocks : 0));
     std::vector<counts> found(static_cast<std::size_t>(ranges_of(weights.count, selection_range)));
     pool.parallel_for(std::ssize(found), [&](std::int64_t range) {
       entry_block<T> entries;
