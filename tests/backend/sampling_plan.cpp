@@ -27,6 +27,8 @@ std::string fault_of(sara::matrix_shape shape, std::vector<std::int64_t> const& 
   auto const store = sara::test::make_store<Store>(backend, shape, positions);
   host_sampling_plan const plan{store.ref(), threads};
   if (std::ssize(plan.parts()) > threads) return "more parts than threads";
+  for (auto const& part : plan.parts())
+    if (part.first_piece == part.last_piece) return "a part without entries";
   auto const* const columns = plan.columns(store.ref());
   std::vector<int> seen(positions.size());
   for (auto const& part : plan.parts())

@@ -40,7 +40,7 @@ struct adapter {
   }
 };
 
-/// An adapter with its share in a merge. It must outlive this.
+/// An adapter, which must outlive this, with its share in a merge.
 struct weighted_adapter {
   weighted_adapter(adapter const& a, double share) : source{&a}, scale{share} {}
   weighted_adapter(adapter const&&, double) = delete;  // it would dangle

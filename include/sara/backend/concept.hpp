@@ -62,10 +62,9 @@ sparse_matrix(P, R const*, R*, double*) -> sparse_matrix<P, R>;
 /// - `upload(from, to)`, `download(from, to)`: copy between a host span and the backend's memory. The host span may be
 ///   reused when upload returns; it is filled when download returns.
 /// - `for_each(jobs)`: f(slot, position) for every position of every job, each once, in any order.
-/// - `reduce(jobs, sum)`: the same, and adds what f(slot, position) returns to *sum in the backend's memory: a double,
-/// a
-///   std::uint64_t (modulo 2^64) or a struct of such sums with + and +=; the same bits every time. An f may write, as
-///   that of an optimiser step does: each once, here too.
+/// - `reduce(jobs, sum)`: the same, and adds what f returns to *sum in the backend's memory: a double, a std::uint64_t
+///   (modulo 2^64) or a struct of such sums with + and +=; the same bits every time. An f may write, as that of an
+///   optimiser step does: each once, here too.
 /// - `compact(scored, cut)`: the positions of a tensor's entries below the cut, ascending.
 /// - `order_statistic(scored, rank)`: the cut that selects exactly `rank` entries over all tensors, or all finite
 ///   ones if these are fewer.

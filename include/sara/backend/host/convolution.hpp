@@ -164,8 +164,7 @@ class banded_convolution {
     choose_columns(static_cast<double>(positions.count()) / static_cast<double>(positions.shape().size()));
     auto const groups = this->groups();
     pool.parallel_for(std::ssize(plan.parts()), [&](std::int64_t i) {
-      auto const& part = plan.parts()[static_cast<std::size_t>(i)];
-      if (part.rows() > 0) add_part(plan, part, groups, columns, out);
+      add_part(plan, plan.parts()[static_cast<std::size_t>(i)], groups, columns, out);
     });
   }
 

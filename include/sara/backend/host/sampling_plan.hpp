@@ -103,7 +103,7 @@ class host_sampling_plan {
   }
 
   [[nodiscard]] std::span<chunk const> chunks() const noexcept { return chunks_; }
-  /// Work that shares no slot, of about equal size.
+  /// Work that shares no slot, of about equal size; none without entries.
   [[nodiscard]] std::span<part const> parts() const noexcept { return parts_; }
   /// The runs of piece i, so few that what they add to stays in the first-level cache.
   [[nodiscard]] std::span<run const> piece(std::int64_t i) const {
@@ -232,8 +232,9 @@ class host_sampling_plan {
         for (auto block = first_block; block < last_block; ++block)
           for (auto length = longest_chunk; length > 0; --length, ++kind)
             add_runs(bounds[kind], bounds[kind + 1], length, where.column[block] & ~std::int64_t{0xffff}, slots);
-        parts_.push_back({where.row[rows], where.row[rows + 1], where.column[first_block], where.column[last_block],
-                          first_piece, std::ssize(pieces_)});
+        if (std::ssize(pieces_) > first_piece)
+          parts_.push_back({where.row[rows], where.row[rows + 1], where.column[first_block], where.column[last_block],
+                            first_piece, std::ssize(pieces_)});
       }
     pieces_.push_back(runs_.size());
   }
