@@ -121,9 +121,10 @@ TEST_CASE("selection is the same for any number of threads") {
   scored const tensors[] = {{sara::view(w), {}}, {sara::view(w), {}}};
   CHECK(same_for_any_threads([&](host const& backend) {
     auto const cut = backend.order_statistic(std::span<scored const>{tensors}, 123'456);
-    auto positions = backend.compact(tensors[0], cut).positions;
-    positions.push_back(cut.ties);
-    return positions;
+    auto const found = backend.compact(tensors[0], cut);
+    std::vector<std::int64_t> result(found.positions.begin(), found.positions.end());
+    result.push_back(cut.ties);
+    return result;
   }));
 }
 

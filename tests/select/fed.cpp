@@ -24,7 +24,8 @@ using positions = std::vector<std::int64_t>;
 template <class Selector>
 std::vector<positions> selected(model const& weights, Selector const& selector) {
   std::vector<positions> out;
-  for (auto& s : sara::select(host{1}, std::span{weights}, selector)) out.push_back(std::move(s.positions));
+  for (auto const& s : sara::select(host{1}, std::span{weights}, selector))
+    out.emplace_back(s.positions.begin(), s.positions.end());
   return out;
 }
 

@@ -11,6 +11,7 @@
 
 #include <sara/backend/concept.hpp>
 #include <sara/backend/host/batches.hpp>
+#include <sara/backend/host/buffer.hpp>
 #include <sara/backend/host/convolution.hpp>
 #include <sara/backend/host/order_statistic.hpp>
 #include <sara/backend/host/polar.hpp>
@@ -31,7 +32,7 @@ class host {
   static constexpr memory where = memory::host;
 
   template <class T>
-  using buffer = std::vector<T>;
+  using buffer = host_buffer<T>;
 
   /// @param threads  threads that work, the caller included; 0 means one for each processor of the calling thread
   explicit host(int threads = 0) : pool_{std::make_shared<thread_pool>(threads)} {}
@@ -41,7 +42,7 @@ class host {
 
   template <class T>
   [[nodiscard]] buffer<T> allocate(std::int64_t n) const {
-    return buffer<T>(static_cast<std::size_t>(n));
+    return buffer<T>{n};
   }
 
   template <class T>

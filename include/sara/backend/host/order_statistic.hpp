@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <memory>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include <sara/backend/counter_random.hpp>
+#include <sara/backend/host/buffer.hpp>
 #include <sara/backend/host/score_mask.hpp>
 #include <sara/backend/order.hpp>
 #include <sara/backend/thread_pool.hpp>
@@ -39,13 +41,13 @@ struct sampled_keys {
   std::int64_t expected;
 };
 
-/// From a sample of 65,536 keys, one of each of as many equal parts of the entries: four standard deviations to each
-/// side of the rank's place in it, which contain the cut in all but one of 16,000 cases and less than 2 % of spread-out
+/// From a sample of 32,768 keys, one of each of as many equal parts of the entries: four standard deviations to each
+/// side of the rank's place in it, which contain the cut in all but one of 16,000 cases and less than 3 % of spread-out
 /// keys. Of few entries it is everything.
 template <Score S>
 [[nodiscard]] sampled_keys sampled_bracket(thread_pool& pool, std::span<scored_tensor<S> const> scored,
                                            std::int64_t rank) {
-  constexpr int log_size = 16;
+  constexpr int log_size = 15;
   constexpr std::int64_t size = 1 << log_size;
   constexpr std::int64_t tasks = 64;
   constexpr std::size_t of_task = size / tasks;
@@ -93,9 +95,25 @@ template <Score S>
   return {out, static_cast<std::int64_t>(2 * margin / size * static_cast<double>(in_all))};
 }
 
+/// The cut for `rank` among keys that lie in a bracket, spread out as a rule: they are counted in equal parts of the
+/// bracket, and nth_element has to look at those of one part only. Reorders the keys.
+[[nodiscard]] inline key_cut cut_among(std::span<std::uint64_t> keys, std::int64_t rank, key_bracket const& bracket) {
+  constexpr int log_parts = 12;
+  auto const shift = std::max(0, static_cast<int>(std::bit_width(bracket.highest - bracket.lowest)) - log_parts);
+  auto const part_of = [&](std::uint64_t key) { return (key - bracket.lowest) >> shift; };
+  std::vector<std::int64_t> counts(std::size_t{1} << log_parts);
+  for (auto const key : keys) ++counts[part_of(key)];
+  std::uint64_t part = 0;
+  while (counts[part] < rank) rank -= counts[part++];
+  auto const end = std::partition(keys.begin(), keys.end(), [&](auto key) { return part_of(key) == part; });
+  auto const nth = keys.begin() + (rank - 1);
+  std::nth_element(keys.begin(), nth, end);
+  return {*nth, rank - std::count_if(keys.begin(), nth, [&](auto key) { return key < *nth; })};
+}
+
 /// The cut for `rank` where it lies in the bracket, and the keys strictly inside are not many more than expected.
 ///
-/// Complexity: one read, and nth_element of the keys inside. Extra memory: 12 bytes an expected key, and a MiB.
+/// Complexity: one read, and some passes over the keys inside. Extra memory: 12 bytes an expected key, and a MiB.
 template <Score S>
 [[nodiscard]] std::optional<key_cut> cut_within(thread_pool& pool, std::span<scored_tensor<S> const> scored,
                                                 std::int64_t rank, sampled_keys const& sample) {
@@ -109,47 +127,44 @@ template <Score S>
   for (auto const& s : scored)
     for (std::int64_t first = 0; first < s.tensor.size(); first += selection_range) ranges.push_back({&s, first});
   auto const room = sample.expected + sample.expected / 2 + (1 << 17);
-  auto const inside = std::make_unique_for_overwrite<std::uint64_t[]>(static_cast<std::size_t>(room));
+  auto inside = host_buffer<std::uint64_t>::for_overwrite(room);
   std::atomic<std::int64_t> count_inside = 0;  // their order is the threads', but the one of a rank is not
 
   pool.parallel_for(std::ssize(ranges), [&](std::int64_t number) {
+    if (count_inside.load(std::memory_order_relaxed) > room) return;
     auto& r = ranges[static_cast<std::size_t>(number)];
     visit(r.from->tensor.type(), [&]<class T>() {
       auto const weights = r.from->tensor.template as<T>();
-      auto const end = std::min(weights.count, r.first + selection_range);
       entry_block<T> block;
-      std::array<std::int64_t, selection_block + word_entries> listed;
-      std::array<std::uint64_t, 8 * selection_block> found;
-      std::int64_t count = 0;
-      auto const hand_over = [&] {
-        auto const at = count_inside.fetch_add(count, std::memory_order_relaxed);
-        if (at + count <= room) std::copy_n(found.data(), count, inside.get() + at);
-        count = 0;
-      };
-      for (auto first = r.first; first < end; first += selection_block) {
-        block.read(weights, first);
+      entry_list within;
+      for (std::int64_t first = 0; first < std::min(selection_range, weights.count - r.first);
+           first += selection_block) {
+        block.read(weights, r.first + first);
         auto const below = block.below(r.from->score, bracket.lowest);
-        auto within = block.below(r.from->score, bracket.highest + 1);
-        for (std::size_t i = 0; i < within.size(); ++i) within[i] &= ~below[i];
+        auto const mask = without(block.below(r.from->score, bracket.highest + 1), below);
         r.below += count_of(below);
-        if (bracket.lowest == bracket.highest) {
-          r.at_lowest += count_of(within);
-          continue;
-        }
-        auto const* const last = list_set(within, 0, listed.data());
-        for (auto const* i = listed.data(); i < last; ++i) {
-          auto const key = order_key(r.from->score(block[*i], first + *i));
-          found[static_cast<std::size_t>(count)] = key;
+        if (bracket.lowest == bracket.highest)
+          r.at_lowest += count_of(mask);
+        else
+          within.append(mask, first);
+      }
+      std::array<std::uint64_t, 1 << 10> keys;
+      for (auto left = within.numbers(); !left.empty();) {
+        auto const some = left.first(std::min(left.size(), keys.size()));
+        left = left.subspan(some.size());
+        std::int64_t count = 0;
+        for (auto const i : some) {
+          auto const position = r.first + i;
+          auto const key = order_key(r.from->score(widen(weights[position]), position));
+          keys[static_cast<std::size_t>(count)] = key;
           r.at_lowest += key == bracket.lowest;
           r.at_highest += key == bracket.highest;
           count += key != bracket.lowest && key != bracket.highest;
         }
-        if (count > std::ssize(found) - selection_block) {
-          if (count_inside.load(std::memory_order_relaxed) > room) return;
-          hand_over();
-        }
+        auto const at = count_inside.fetch_add(count, std::memory_order_relaxed);
+        if (at + count > room) return;
+        std::copy_n(keys.data(), count, inside.data() + at);
       }
-      hand_over();
     });
   });
 
@@ -169,9 +184,7 @@ template <Score S>
   if (left <= at_lowest) return key_cut{bracket.lowest, left};
   left -= at_lowest;
   if (left > count) return key_cut{bracket.highest, left - count};
-  auto* const nth = inside.get() + (left - 1);
-  std::nth_element(inside.get(), nth, inside.get() + count);
-  return key_cut{*nth, left - std::count_if(inside.get(), nth, [&](std::uint64_t key) { return key < *nth; })};
+  return cut_among({inside.data(), static_cast<std::size_t>(count)}, left, bracket);
 }
 
 /// Calls f(key, index) for the entries of [first, last) in order.
@@ -245,7 +258,7 @@ template <Score S>
 ///
 /// A sample brackets it, one pass counts what is below and collects what is inside; if it lies elsewhere, or too much
 /// is inside, radix selection finds it.
-/// Complexity: one read of the weights and 65,536 entries, as a rule. The sample is the same every time.
+/// Complexity: one read of the weights and 32,768 entries, as a rule. The sample is the same every time.
 template <Score S>
 [[nodiscard]] key_cut order_statistic(thread_pool& pool, std::span<scored_tensor<S> const> scored, std::int64_t rank) {
   if (rank <= 0) return {};

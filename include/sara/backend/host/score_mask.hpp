@@ -7,8 +7,10 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <span>
 #include <type_traits>
 
+#include <sara/backend/host/buffer.hpp>
 #include <sara/backend/host/lanes.hpp>
 #include <sara/backend/order.hpp>
 #include <sara/tensor/view.hpp>
@@ -19,8 +21,9 @@
 
 namespace sara::detail {
 
-/// Entries of one task of a selection pass; fixed, so that results do not depend on the threads.
-inline constexpr std::int64_t selection_range = 1 << 16;
+/// Entries of one task of a selection pass; fixed, so that results do not depend on the threads, and so few that a
+/// number of 16 bits tells them apart.
+inline constexpr std::int64_t selection_range = 1 << 15;
 
 /// Entries that are looked at together, several times if need be: few enough that looking overlaps with reading.
 inline constexpr std::int64_t selection_block = 1 << 9;
@@ -34,6 +37,11 @@ using block_mask = std::array<std::uint64_t, selection_block / word_entries>;
   std::int64_t n = 0;
   for (auto const word : mask) n += std::popcount(word);
   return n;
+}
+
+[[nodiscard]] inline block_mask without(block_mask mask, block_mask const& others) {
+  for (std::size_t i = 0; i < mask.size(); ++i) mask[i] &= ~others[i];
+  return mask;
 }
 
 /// Bit i of the result is byte i of 64, which are 0 or 0xff each.
@@ -59,38 +67,51 @@ using block_mask = std::array<std::uint64_t, selection_block / word_entries>;
 #endif
 }
 
-/// Appends the numbers of a word's set bits, from `first` on, to a buffer with room for 64. Eight at a time without
-/// asking how many there are: a branch for each bit costs more than bits that are overwritten.
-inline std::int64_t* list_set(std::uint64_t word, std::int64_t first, std::int64_t* to) {
-  auto const n = std::popcount(word);
-#if defined(__AVX512VBMI2__) && !defined(__CUDACC__)
-  alignas(64) static constexpr auto numbers = [] {
-    std::array<std::uint8_t, word_entries> all{};
-    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::uint8_t>(i);
-    return all;
-  }();
-  alignas(64) std::array<std::uint8_t, word_entries> set;
-  _mm512_store_si512(set.data(), _mm512_maskz_compress_epi8(word, _mm512_load_si512(numbers.data())));
-  for (int listed = 0; listed < n; listed += 8) {
-    auto const eight = _mm_loadl_epi64(reinterpret_cast<__m128i const*>(set.data() + listed));
-    _mm512_storeu_si512(to + listed, _mm512_maskz_cvtepu8_epi64(0xff, eight) + _mm512_set1_epi64(first));
+/// Entries of a range by their numbers in it, ascending.
+class entry_list {
+ public:
+  [[nodiscard]] std::span<std::uint16_t const> numbers() const {
+    return {numbers_.data(), static_cast<std::size_t>(count_)};
   }
-#else
-  for (int listed = 0; listed < n; listed += 8)
-    for (int i = 0; i < 8; ++i) {
-      to[listed + i] = first + std::countr_zero(word);
-      word &= word - 1;
-    }
-#endif
-  return to + n;
-}
 
-/// The same for a block; room for selection_block + 64.
-inline std::int64_t* list_set(block_mask const& mask, std::int64_t first, std::int64_t* to) {
-  for (std::size_t i = 0; i < mask.size(); ++i)
-    to = list_set(mask[i], first + static_cast<std::int64_t>(i * word_entries), to);
-  return to;
-}
+  /// Appends the set bits of a block's mask, of which bit 0 is entry `first`.
+  void append(block_mask const& mask, std::int64_t first) {
+    for (std::size_t i = 0; i < mask.size(); ++i)
+      append(mask[i], static_cast<std::uint16_t>(first + static_cast<std::int64_t>(i * word_entries)));
+  }
+
+ private:
+  /// Many at a time without asking how many there are: a branch for each bit costs more than numbers that are
+  /// overwritten.
+  void append(std::uint64_t word, std::uint16_t first) {
+    auto* const to = numbers_.data() + count_;
+    auto const n = std::popcount(word);
+#if defined(__AVX512VBMI2__) && !defined(__CUDACC__)
+    alignas(64) static constexpr auto all = [] {
+      std::array<std::uint8_t, word_entries> bytes{};
+      for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::uint8_t>(i);
+      return bytes;
+    }();
+    auto const set = _mm512_maskz_compress_epi8(word, _mm512_load_si512(all.data()));
+    auto const list_half = [&](__m256i half, int at) {  // extracted with a mask: GCC 12 warns of what is without
+      auto const numbers = _mm512_maskz_cvtepu8_epi16(~std::uint32_t{0}, half);
+      _mm512_storeu_si512(to + at, _mm512_add_epi16(numbers, _mm512_set1_epi16(static_cast<short>(first))));
+    };
+    list_half(_mm512_maskz_extracti64x4_epi64(0xf, set, 0), 0);
+    if (n > 32) list_half(_mm512_maskz_extracti64x4_epi64(0xf, set, 1), 32);
+#else
+    for (int listed = 0; listed < n; listed += 8)
+      for (int i = 0; i < 8; ++i) {
+        to[listed + i] = static_cast<std::uint16_t>(first + std::countr_zero(word));
+        word &= word - 1;
+      }
+#endif
+    count_ += n;
+  }
+
+  std::int64_t count_ = 0;
+  host_buffer<std::uint16_t> numbers_ = host_buffer<std::uint16_t>::for_overwrite(selection_range + word_entries);
+};
 
 [[nodiscard]] constexpr std::int64_t ranges_of(std::int64_t count, std::int64_t range) {
   return (count + range - 1) / range;
@@ -120,10 +141,6 @@ class entry_block {
     }
     not_finite_ = count_not_finite();
   }
-
-  [[nodiscard]] std::int64_t first() const { return first_; }
-  [[nodiscard]] std::int64_t count() const { return count_; }
-  [[nodiscard]] real operator[](std::int64_t i) const { return at_[i]; }
 
   /// NaN and infinite entries: where the exponent's bits are all set, as a rule nowhere.
   [[nodiscard]] std::int64_t not_finite() const { return not_finite_; }

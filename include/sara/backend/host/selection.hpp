@@ -2,12 +2,13 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <cstdint>
-#include <memory>
+#include <mutex>
+#include <span>
+#include <utility>
 #include <vector>
 
+#include <sara/backend/host/buffer.hpp>
 #include <sara/backend/host/score_mask.hpp>
 #include <sara/backend/order.hpp>
 #include <sara/backend/thread_pool.hpp>
@@ -15,80 +16,85 @@
 
 namespace sara::detail {
 
-/// The mask without all but its lowest n set bits; takes from n as many as it keeps.
-[[nodiscard]] inline std::uint64_t lowest_set(std::uint64_t mask, std::int64_t& n) {
-  if (n >= std::popcount(mask)) {
-    n -= std::popcount(mask);
-    return mask;
-  }
-  std::uint64_t kept = 0;
-  for (; n > 0; --n) {
-    kept |= mask & (~mask + 1);
-    mask &= mask - 1;
-  }
-  return kept;
-}
+/// The lists of all ranges, one after the other in a few pieces of memory.
+class kept_lists {
+ public:
+  using list = std::span<std::uint16_t const>;
 
-/// One pass over the weights, that leaves a bit an entry; then positions are written from the bits.
-/// Complexity: one read of the tensor. Extra memory: one bit an entry, two where the cut has ties.
+  /// @param most  entries that all lists have together
+  explicit kept_lists(std::int64_t most) : piece_{static_cast<std::size_t>(std::min(most, longest_piece_))} {}
+
+  /// A copy, as long as this lives. Any thread may call it.
+  [[nodiscard]] list keep(list numbers) {
+    auto* const to = room(numbers.size());
+    std::copy(numbers.begin(), numbers.end(), to);
+    return {to, numbers.size()};
+  }
+
+ private:
+  static constexpr std::int64_t longest_piece_ = 1 << 22;  // 8 MiB: with huge pages, and mostly used
+
+  [[nodiscard]] std::uint16_t* room(std::size_t n) {
+    std::lock_guard const lock{mutex_};
+    if (pieces_.empty() || used_ + n > piece_) {
+      pieces_.push_back(host_buffer<std::uint16_t>::for_overwrite(static_cast<std::int64_t>(piece_)));
+      used_ = 0;
+    }
+    return pieces_.back().data() + std::exchange(used_, used_ + n);
+  }
+
+  std::mutex mutex_;
+  std::size_t piece_;  // numbers of one piece
+  std::size_t used_ = 0;
+  std::vector<host_buffer<std::uint16_t>> pieces_;
+};
+
+/// One pass over the weights lists each range's entries; then positions are written from the lists, once their number
+/// is known.
+/// Complexity: one read of the tensor. Extra memory: two bytes a selected entry, and a tie.
 template <Score S>
-[[nodiscard]] compaction<std::vector<std::int64_t>> compact(thread_pool& pool, scored_tensor<S> const& scored,
+[[nodiscard]] compaction<host_buffer<std::int64_t>> compact(thread_pool& pool, scored_tensor<S> const& scored,
                                                             key_cut limit) {
   return visit(scored.tensor.type(), [&]<class T>() {
-    struct counts {
-      std::int64_t below = 0, ties = 0, not_finite = 0;
+    struct range_entries {
+      kept_lists::list below, ties;
+      std::int64_t not_finite = 0;
     };
-    constexpr auto blocks_of_range = selection_range / selection_block;
     bool const has_ties = limit.ties > 0 && limit.bound != never_key;
     auto const weights = scored.tensor.template as<T>();
-    auto const blocks = ranges_of(weights.count, selection_block);
-    auto const last = [&](std::int64_t range) { return std::min(blocks, (range + 1) * blocks_of_range); };
-    auto const below = std::make_unique_for_overwrite<block_mask[]>(static_cast<std::size_t>(blocks));
-    auto const ties = std::make_unique_for_overwrite<block_mask[]>(static_cast<std::size_t>(has_ties ? blocks : 0));
-    std::vector<counts> found(static_cast<std::size_t>(ranges_of(weights.count, selection_range)));
+    kept_lists lists{weights.count};
+    std::vector<range_entries> found(static_cast<std::size_t>(ranges_of(weights.count, selection_range)));
     pool.parallel_for(std::ssize(found), [&](std::int64_t range) {
-      entry_block<T> entries;
-      counts c;
-      for (auto block = range * blocks_of_range; block < last(range); ++block) {
-        entries.read(weights, block * selection_block);
-        auto& mask = below[static_cast<std::size_t>(block)] = entries.below(scored.score, limit.bound);
-        c.below += count_of(mask);
-        c.not_finite += entries.not_finite();
-        if (has_ties) {
-          auto& tied = ties[static_cast<std::size_t>(block)] = entries.below(scored.score, limit.bound + 1);
-          for (std::size_t i = 0; i < tied.size(); ++i) tied[i] &= ~mask[i];
-          c.ties += count_of(tied);
-        }
+      auto& f = found[static_cast<std::size_t>(range)];
+      auto const start = range * selection_range;
+      entry_block<T> block;
+      entry_list below, ties;
+      for (std::int64_t first = 0; first < std::min(selection_range, weights.count - start); first += selection_block) {
+        block.read(weights, start + first);
+        auto const mask = block.below(scored.score, limit.bound);
+        below.append(mask, first);
+        f.not_finite += block.not_finite();
+        if (has_ties) ties.append(without(block.below(scored.score, limit.bound + 1), mask), first);
       }
-      found[static_cast<std::size_t>(range)] = c;
+      f.below = lists.keep(below.numbers());
+      if (has_ties) f.ties = lists.keep(ties.numbers());
     });
 
-    compaction<std::vector<std::int64_t>> out;
+    compaction<host_buffer<std::int64_t>> out;
     std::vector<std::int64_t> first_slot;
-    std::vector<std::int64_t> ties_left;
-    for (auto const& c : found) {
+    for (auto& f : found) {
       first_slot.push_back(out.count);
-      ties_left.push_back(limit.ties - out.ties);
-      auto const taken = std::min(c.ties, limit.ties - out.ties);
-      out.ties += taken;
-      out.count += c.below + taken;
-      out.not_finite += c.not_finite;
+      f.ties = f.ties.first(std::min(f.ties.size(), static_cast<std::size_t>(limit.ties - out.ties)));
+      out.ties += std::ssize(f.ties);
+      out.count += std::ssize(f.below) + std::ssize(f.ties);
+      out.not_finite += f.not_finite;
     }
-    out.positions.resize(static_cast<std::size_t>(out.count));
+    out.positions = host_buffer<std::int64_t>::for_overwrite(out.count);
     pool.parallel_for(std::ssize(found), [&](std::int64_t range) {
-      auto* slot = out.positions.data() + first_slot[static_cast<std::size_t>(range)];
-      auto left = ties_left[static_cast<std::size_t>(range)];
-      // by way of a buffer in cache: what is listed too much must not reach the next range's slots
-      std::array<std::int64_t, selection_block + word_entries> listed;
-      for (auto block = range * blocks_of_range; block < last(range); ++block) {
-        auto* end = listed.data();
-        for (std::size_t i = 0; i < block_mask{}.size(); ++i) {
-          auto word = below[static_cast<std::size_t>(block)][i];
-          if (has_ties) word |= lowest_set(ties[static_cast<std::size_t>(block)][i], left);
-          end = list_set(word, block * selection_block + static_cast<std::int64_t>(i * word_entries), end);
-        }
-        slot = std::copy(listed.data(), end, slot);
-      }
+      auto const& f = found[static_cast<std::size_t>(range)];
+      auto* const to = out.positions.data() + first_slot[static_cast<std::size_t>(range)];
+      auto* const end = std::merge(f.below.begin(), f.below.end(), f.ties.begin(), f.ties.end(), to);
+      std::transform(to, end, to, [&](std::int64_t number) { return range * selection_range + number; });
     });
     return out;
   });
