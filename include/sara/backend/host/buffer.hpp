@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <new>
@@ -38,16 +38,28 @@ inline void prefer_huge_pages([[maybe_unused]] void* memory, [[maybe_unused]] st
 /// n elements in the host's memory, large ones on huge pages where the system has them. Movable.
 template <class T>
 class host_buffer {
-  static_assert(std::is_trivially_copyable_v<T> && alignof(T) <= alignof(std::max_align_t));
+  static_assert(std::is_trivially_copyable_v<T> && alignof(T) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__);
 
  public:
   host_buffer() = default;
-  /// Zeroed. Memory fresh from the system is zero already and is not touched here.
+  /// Zeroed.
   /// @throws std::bad_alloc
-  explicit host_buffer(std::int64_t n) : host_buffer{std::calloc(checked(n), sizeof(T)), n} {}
+  explicit host_buffer(std::int64_t n) : host_buffer{for_overwrite(n)} {
+    if (n > 0) std::memset(static_cast<void*>(data()), 0, size_ * sizeof(T));
+  }
 
   /// The same with contents undefined.
-  [[nodiscard]] static host_buffer for_overwrite(std::int64_t n) { return {std::malloc(checked(n) * sizeof(T)), n}; }
+  [[nodiscard]] static host_buffer for_overwrite(std::int64_t n) {
+    if (n < 0 || static_cast<std::uint64_t>(n) > std::numeric_limits<std::size_t>::max() / sizeof(T))
+      throw std::bad_alloc{};
+    host_buffer out;
+    if (n == 0) return out;
+    out.size_ = static_cast<std::size_t>(n);
+    auto const bytes = out.size_ * sizeof(T);
+    out.memory_.reset(static_cast<T*>(::operator new(bytes)));
+    detail::prefer_huge_pages(out.data(), bytes);
+    return out;
+  }
 
   host_buffer(host_buffer&& other) noexcept : memory_{std::move(other.memory_)}, size_{std::exchange(other.size_, 0)} {}
   host_buffer& operator=(host_buffer&& other) noexcept {
@@ -73,19 +85,8 @@ class host_buffer {
 
  private:
   struct release {
-    void operator()(T* p) const noexcept { std::free(p); }
+    void operator()(T* p) const noexcept { ::operator delete(p); }
   };
-
-  host_buffer(void* memory, std::int64_t n) : memory_{static_cast<T*>(memory)}, size_{static_cast<std::size_t>(n)} {
-    if (memory == nullptr && n > 0) throw std::bad_alloc{};
-    detail::prefer_huge_pages(memory, size_ * sizeof(T));
-  }
-
-  [[nodiscard]] static std::size_t checked(std::int64_t n) {
-    if (n < 0 || static_cast<std::uint64_t>(n) > std::numeric_limits<std::size_t>::max() / sizeof(T))
-      throw std::bad_alloc{};
-    return static_cast<std::size_t>(n);
-  }
 
   std::unique_ptr<T[], release> memory_;
   std::size_t size_ = 0;
