@@ -51,7 +51,7 @@ class kept_lists {
 
 /// One pass over the weights lists each range's entries; then positions are written from the lists, once their number
 /// is known.
-/// Complexity: one read of the tensor. Extra memory: two bytes a selected entry, and a tie.
+/// Complexity: one read of the tensor. Extra memory: two bytes a selected entry and a tie, in pieces of 8 MiB at most.
 template <Score S>
 [[nodiscard]] compaction<host_buffer<std::int64_t>> compact(thread_pool& pool, scored_tensor<S> const& scored,
                                                             key_cut limit) {
