@@ -21,7 +21,7 @@
 
 namespace unet {
 
-/// Copies an image [channels, height, width] into its place in the strips, padding zero.
+/// Copies an image [channels, height, width] into its place in the strips.
 template <class Real, class Value>
 void write_image(strips<Real> const& to, std::int64_t n, Value&& value) {
   auto const& where = to.grid;
@@ -30,7 +30,6 @@ void write_image(strips<Real> const& to, std::int64_t n, Value&& value) {
     Real* const image = to.image(c, n);
     for (std::int64_t row = 0; row < where.height; ++row)
       for (std::int64_t column = 0; column < where.width; ++column, ++i) image[row * where.pitch() + column] = value(i);
-    zero_padding({1, where.height, where.width}, image, 0, where.image_pitch());
   }
 }
 

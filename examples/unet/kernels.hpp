@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include <sara/backend/thread_pool.hpp>
@@ -15,38 +16,111 @@
 namespace unet {
 
 /// One vector; arithmetic on it is elementwise, whatever registers the machine has.
-template <class Real>
+template <class Real, std::int64_t Lanes>
 struct vector_of {
-  typedef Real type __attribute__((vector_size(64)));  // NOLINT: the attribute needs a typedef
+  typedef Real type __attribute__((vector_size(Lanes * sizeof(Real))));  // NOLINT: the attribute needs a typedef
 };
-template <class Real>
-using vector = typename vector_of<Real>::type;
+template <class Real, std::int64_t Lanes = lanes<Real>>
+using vector = typename vector_of<Real, Lanes>::type;
 
 /// Output channels one tile computes; weights are packed in blocks of as many.
 inline constexpr int channel_block = 8;
+/// Vectors of positions one tile computes.
+inline constexpr int position_block = 3;
 
-/// Packs weights for `shifted_product`: [outputs / 8][count][8], missing outputs as zeros.
+/// The weights of a sum over channels and taps, as they lie in a convolution's weight.
+template <class Real>
+struct strided_weights {
+  Real const* values;
+  std::int64_t outputs, output_stride;
+  std::int64_t channels, channel_stride;
+  std::span<std::int64_t const> taps;  ///< which of each channel's taps
+
+  [[nodiscard]] std::int64_t sources() const { return channels * static_cast<std::int64_t>(taps.size()); }
+};
+
+/// Packs weights for `shifted_product`: [outputs / 8][sources][8], missing outputs as zeros.
 /// @param packed  resized to hold the result
-/// @param weight  weight(o, k) is the weight of source k in output o
-template <class Real, class Weight>
-void pack_weights(std::vector<Real>& packed, std::int64_t outputs, std::int64_t count, Weight&& weight) {
-  auto const blocks = round_up(outputs, channel_block) / channel_block;
-  packed.resize(static_cast<std::size_t>(blocks * count * channel_block));
-  Real* to = packed.data();
-  for (std::int64_t block = 0; block < blocks; ++block)
-    for (std::int64_t k = 0; k < count; ++k)
-      for (int r = 0; r < channel_block; ++r) {
-        auto const o = block * channel_block + r;
-        *to++ = o < outputs ? weight(o, k) : Real{0};
-      }
+template <class Real>
+void pack_weights(sara::thread_pool& pool, std::vector<Real>& packed, strided_weights<Real> const& weights) {
+  auto const blocks = round_up(weights.outputs, channel_block) / channel_block;
+  auto const size_of_block = weights.sources() * channel_block;
+  packed.resize(static_cast<std::size_t>(blocks * size_of_block));
+  pool.parallel_for(blocks, [&](std::int64_t block) {
+    Real* to = packed.data() + block * size_of_block;
+    auto const first = block * channel_block;
+    for (std::int64_t channel = 0; channel < weights.channels; ++channel)
+      for (auto const tap : weights.taps)
+        for (auto o = first; o < first + channel_block; ++o)
+          *to++ = o < weights.outputs
+                      ? weights.values[o * weights.output_stride + channel * weights.channel_stride + tap]
+                      : Real{0};
+  });
 }
+
+/// Where the vectors lie that a product computes: on the pixels alone where whole runs of them fill vectors, otherwise
+/// on all positions, whose padding must then be made zero again.
+template <class Real>
+struct vector_places {
+  explicit vector_places(grid const& where) {
+    auto const fits = where.width % lanes<Real> == 0;
+    for (auto const rows : {2, 4})
+      if (where.width * rows == lanes<Real> && where.height % rows == 0) rows_of_vector = rows;
+    pixels_only = fits || rows_of_vector > 1;
+    if (!pixels_only) {
+      for (std::int64_t p = 0; p < where.span<Real>(); p += lanes<Real>) begins.push_back(p);
+      return;
+    }
+    for (std::int64_t n = 0; n < where.batch; ++n)
+      for (std::int64_t row = 0; row < where.height; row += rows_of_vector)
+        for (std::int64_t column = 0; column < where.width; column += lanes<Real>)
+          begins.push_back(n * where.image_pitch() + row * where.pitch() + column);
+  }
+
+  [[nodiscard]] std::int64_t count() const { return static_cast<std::int64_t>(begins.size()); }
+
+  std::vector<std::int64_t> begins;  ///< position of each vector's first number
+  int rows_of_vector = 1;            ///< a vector is as many runs of lanes / rows_of_vector pixels, one below the other
+  bool pixels_only = false;
+};
 
 namespace detail {
 
-/// sum[r][v] += Σ_k weights[k][r] · sources[k][p + v · lanes …]: 24 vectors that stay in registers.
-template <class Real>
-void product_tile(std::span<Real const* const> sources, Real const* weights, std::int64_t p,
-                  vector<Real> (&sum)[channel_block][3]) {
+template <class Real, std::int64_t Lanes, std::size_t... I>
+void join(vector<Real, Lanes>& whole, vector<Real, Lanes / 2> const& first, vector<Real, Lanes / 2> const& second,
+          std::index_sequence<I...>) {
+  whole = __builtin_shufflevector(first, second, static_cast<int>(I)...);
+}
+
+/// A vector of `Rows` runs that begin `pitch` apart.
+template <int Rows, class Real, std::int64_t Lanes = lanes<Real>>
+void load(vector<Real, Lanes>& to, Real const* from, std::int64_t pitch) {
+  if constexpr (Rows == 1) {
+    std::memcpy(&to, from, sizeof to);
+  } else {
+    vector<Real, Lanes / 2> first, second;
+    load<Rows / 2, Real, Lanes / 2>(first, from, pitch);
+    load<Rows / 2, Real, Lanes / 2>(second, from + Rows / 2 * pitch, pitch);
+    join<Real, Lanes>(to, first, second, std::make_index_sequence<static_cast<std::size_t>(Lanes)>{});
+  }
+}
+
+/// The reverse of `load`.
+template <int Rows, class Real>
+void store(vector<Real> const& from, Real* to, std::int64_t pitch) {
+  constexpr auto run = sizeof from / Rows;
+  for (int r = 0; r < Rows; ++r) std::memcpy(to + r * pitch, reinterpret_cast<char const*>(&from) + r * run, run);
+}
+
+/// sum[r][v] += Σ_k weights[k][r] · sources[k][begins[v] …]: 24 vectors that stay in registers.
+/// @param next   the next tile's begins
+/// @param fetch  asks for what is there: a strip is read in pieces too short for the processor to see what comes next
+template <int Rows, class Real>
+void product_tile(std::span<Real const* const> sources, Real const* weights,
+                  std::array<std::int64_t, position_block> const& begins,
+                  std::array<std::int64_t, position_block> const& next, bool fetch, std::int64_t pitch,
+                  vector<Real> (&sum)[channel_block][position_block]) {
+  static_assert(position_block == 3);
   // The unrolling makes every index a constant; only then do compilers keep the 24 sums in registers.
   vector<Real> total[channel_block][3];
 #pragma GCC unroll 8
@@ -55,9 +129,11 @@ void product_tile(std::span<Real const* const> sources, Real const* weights, std
     for (int v = 0; v < 3; ++v) total[r][v] = sum[r][v];
   for (Real const* source : sources) {
     vector<Real> x0, x1, x2;
-    std::memcpy(&x0, source + p, sizeof x0);
-    std::memcpy(&x1, source + p + lanes<Real>, sizeof x1);
-    std::memcpy(&x2, source + p + 2 * lanes<Real>, sizeof x2);
+    load<Rows>(x0, source + begins[0], pitch);
+    load<Rows>(x1, source + begins[1], pitch);
+    load<Rows>(x2, source + begins[2], pitch);
+    if (fetch)
+      for (auto const p : next) __builtin_prefetch(source + p);
 #pragma GCC unroll 8
     for (int r = 0; r < channel_block; ++r) {
       total[r][0] += weights[r] * x0;
@@ -105,6 +181,56 @@ void dot_tile(std::array<Real const*, channel_block> const& rows, std::array<Rea
 
 }  // namespace detail
 
+/// One call of `shifted_product`.
+template <class Real>
+struct product_call {
+  std::span<Real const* const> sources;
+  std::span<Real const> packed;
+  std::span<Real const> bias;
+  strips<Real> const& outputs;
+  vector_places<Real> const& places;
+  bool accumulate;
+
+  [[nodiscard]] std::int64_t blocks() const { return round_up(outputs.channels, channel_block) / channel_block; }
+
+  /// Outputs [block · 8, block · 8 + 8) at three vectors from `number` on, of those before `end`.
+  /// @param fetch  asks for the sources of the next three
+  template <int Rows>
+  void tile(std::int64_t block, std::int64_t number, std::int64_t end, bool fetch) const {
+    auto const begins = begins_at(number, end), next = begins_at(number + position_block, end);
+    auto const pitch = outputs.grid.pitch();
+    auto const first = block * channel_block;
+    auto const rows = static_cast<int>(std::min<std::int64_t>(channel_block, outputs.channels - first));
+    for (int r = 0; r < rows; ++r)
+      for (auto const p : next) __builtin_prefetch(outputs[first + r] + p, 1);
+    vector<Real> sum[channel_block][position_block] = {};
+    if (!bias.empty())
+      for (int r = 0; r < rows; ++r)
+        for (auto& s : sum[r]) s += bias[static_cast<std::size_t>(first + r)];
+    if (accumulate)
+      for (int r = 0; r < rows; ++r)
+        for (std::size_t v = 0; v < position_block; ++v) {
+          vector<Real> y;
+          detail::load<Rows, Real>(y, outputs[first + r] + begins[v], pitch);
+          sum[r][v] += y;
+        }
+    auto const size_of_block = static_cast<std::int64_t>(sources.size()) * channel_block;
+    detail::product_tile<Rows>(sources, packed.data() + block * size_of_block, begins, next, fetch, pitch, sum);
+    for (int r = 0; r < rows; ++r)
+      for (std::size_t v = 0; v < position_block; ++v)
+        detail::store<Rows, Real>(sum[r][v], outputs[first + r] + begins[v], pitch);
+  }
+
+ private:
+  /// Where three vectors begin; the last one again for those from `end` on.
+  [[nodiscard]] std::array<std::int64_t, position_block> begins_at(std::int64_t number, std::int64_t end) const {
+    std::array<std::int64_t, position_block> begins;
+    for (std::size_t v = 0; v < position_block; ++v)
+      begins[v] = places.begins[static_cast<std::size_t>(std::min(number + static_cast<std::int64_t>(v), end - 1))];
+    return begins;
+  }
+};
+
 /// Weighted sums of shifted strips: Y[o][p] = bias[o] + Σ_k w[o, k] · sources[k][p], padding zero.
 ///
 /// This is every convolution here, forwards and backwards: a source is an input channel's strip moved by a tap.
@@ -113,46 +239,40 @@ void dot_tile(std::array<Real const*, channel_block> const& rows, std::array<Rea
 /// @param bias        [outputs], or empty for none
 /// @param accumulate  adds to the outputs instead of overwriting them
 /// Each output is one sum in the order of k, so the bits do not depend on the threads.
-/// @par Complexity  2 · outputs · sources · positions flops
+/// @par Complexity  2 · outputs · sources · pixels flops
 template <class Real>
 void shifted_product(sara::thread_pool& pool, std::span<Real const* const> sources, std::span<Real const> packed,
                      std::span<Real const> bias, strips<Real> const& outputs, bool accumulate = false) {
-  auto const span = outputs.grid.template span<Real>();
-  auto const count = static_cast<std::int64_t>(sources.size());
-  auto const blocks = round_up(outputs.channels, channel_block) / channel_block;
+  vector_places<Real> const places{outputs.grid};
+  product_call<Real> const call{sources, packed, bias, outputs, places, accumulate};
+  auto const tile = places.rows_of_vector == 4   ? &product_call<Real>::template tile<4>
+                    : places.rows_of_vector == 2 ? &product_call<Real>::template tile<2>
+                                                 : &product_call<Real>::template tile<1>;
 
   // A chunk of all sources should stay in the second-level cache while the blocks of weights pass over it. Nine
   // sources are one strip most of the time, so this reckons with 512 KiB.
-  auto const bytes = std::max<std::int64_t>(1, count / 9) * static_cast<std::int64_t>(sizeof(Real));
+  auto const count = static_cast<std::int64_t>(sources.size());
+  auto const chunk_bytes = std::int64_t{512} << 10, vector_bytes = std::max<std::int64_t>(1, count / 9) * 64;
   auto const chunk =
-      std::clamp((std::int64_t{512} << 10) / bytes / tile<Real>, std::int64_t{1}, std::int64_t{16}) * tile<Real>;
-  auto const chunks = round_up(span, chunk) / chunk;
-  auto const groups = std::min(blocks, round_up(16, chunks) / chunks);
+      std::clamp(chunk_bytes / vector_bytes / position_block, std::int64_t{1}, std::int64_t{16}) * position_block;
+  auto const chunks = round_up(places.count(), chunk) / chunk;
+  auto const groups = std::min(call.blocks(), round_up(16, chunks) / chunks);
+  // Where a tile of all sources fits into the first-level cache, all blocks pass over that instead.
+  bool const tile_fits = count * position_block * 64 <= std::int64_t{32} << 10;
 
   pool.parallel_for(chunks * groups, [&](std::int64_t task) {
-    auto const begin = task / groups * chunk;
-    auto const end = std::min(begin + chunk, span);
+    auto const begin = task / groups * chunk, end = std::min(begin + chunk, places.count());
     auto const group = task % groups;
-    for (auto block = group * blocks / groups; block < (group + 1) * blocks / groups; ++block) {
-      auto const first = block * channel_block;
-      auto const rows = static_cast<int>(std::min<std::int64_t>(channel_block, outputs.channels - first));
-      Real const* const weights = packed.data() + block * count * channel_block;
-      for (auto p = begin; p < end; p += tile<Real>) {
-        vector<Real> sum[channel_block][3] = {};
-        if (!bias.empty())
-          for (int r = 0; r < rows; ++r)
-            for (auto& s : sum[r]) s += bias[static_cast<std::size_t>(first + r)];
-        if (accumulate)
-          for (int r = 0; r < rows; ++r) {
-            vector<Real> y[3];
-            std::memcpy(&y, outputs[first + r] + p, sizeof y);
-            for (int v = 0; v < 3; ++v) sum[r][v] += y[v];
-          }
-        detail::product_tile(sources, weights, p, sum);
-        for (int r = 0; r < rows; ++r) std::memcpy(outputs[first + r] + p, &sum[r], sizeof sum[r]);
-      }
-      for (int r = 0; r < rows; ++r) zero_padding(outputs.grid, outputs[first + r], begin, end);
-    }
+    auto const first = group * call.blocks() / groups, last = (group + 1) * call.blocks() / groups;
+    if (tile_fits)
+      for (auto number = begin; number < end; number += position_block)
+        for (auto block = first; block < last; ++block) (call.*tile)(block, number, end, block == first);
+    else
+      for (auto block = first; block < last; ++block)
+        for (auto number = begin; number < end; number += position_block) (call.*tile)(block, number, end, true);
+    if (places.pixels_only) return;
+    for (auto o = first * channel_block; o < std::min(last * channel_block, outputs.channels); ++o)
+      zero_padding(outputs.grid, outputs[o], begin * lanes<Real>, end * lanes<Real>);
   });
 }
 

@@ -15,10 +15,6 @@ namespace unet {
 template <class Real>
 inline constexpr std::int64_t lanes = 64 / static_cast<std::int64_t>(sizeof(Real));
 
-/// Positions one tile of the convolution kernel computes; strips are readable and writable in whole tiles.
-template <class Real>
-inline constexpr std::int64_t tile = 3 * lanes<Real>;
-
 [[nodiscard]] constexpr std::int64_t round_up(std::int64_t value, std::int64_t step) {
   return (value + step - 1) / step * step;
 }
@@ -38,10 +34,10 @@ struct grid {
   [[nodiscard]] constexpr std::int64_t size() const { return batch * image_pitch(); }  ///< positions, zeros included
   [[nodiscard]] constexpr std::int64_t pixels() const { return height * width; }       ///< of one image
 
-  /// Positions that kernels may compute: size() rounded up to whole tiles.
+  /// Positions that kernels may compute: size() rounded up to whole vectors.
   template <class Real>
   [[nodiscard]] constexpr std::int64_t span() const {
-    return round_up(size(), tile<Real>);
+    return round_up(size(), lanes<Real>);
   }
   /// Zeros in front of the first pixel, a whole number of vectors.
   template <class Real>
@@ -106,6 +102,13 @@ class workspace {
   };
   using memory = std::unique_ptr<Real[], release>;
 
+  /// Memory given back, and whose padding in it is zero.
+  struct idle {
+    memory numbers;
+    std::int64_t channels;
+    grid where;
+  };
+
  public:
   /// Owns the memory of one activation and gives it back on destruction. Behaves as its `strips`.
   class buffer {
@@ -127,7 +130,7 @@ class workspace {
     ~buffer() { reset(); }
 
     void reset() {
-      if (memory_) owner_->free_.emplace(size_, std::move(memory_));
+      if (memory_) owner_->free_.emplace(size_, idle{std::move(memory_), view_.channels, view_.grid});
       view_ = {};
     }
     [[nodiscard]] strips<Real> const& view() const { return view_; }
@@ -146,27 +149,29 @@ class workspace {
   workspace(workspace const&) = delete;
   workspace& operator=(workspace const&) = delete;
 
-  /// Strips of undefined pixels whose surroundings (before the first and after the last image) are zero.
+  /// Strips of undefined pixels, and zeros everywhere around them.
   [[nodiscard]] buffer take(std::int64_t channels, grid const& where) {
     auto const pitch = where.strip_pitch<Real>();
+    auto const lead = where.lead<Real>();
     auto const needed = channels * pitch;
     buffer taken;
     taken.owner_ = this;
     // Best fit, but never more than a quarter too large: small activations must not hold the large ones' memory.
+    bool padded = false;
     if (auto found = free_.lower_bound(needed); found != free_.end() && found->first <= needed + needed / 4) {
       taken.size_ = found->first;
-      taken.memory_ = std::move(found->second);
+      taken.memory_ = std::move(found->second.numbers);
+      padded = found->second.where == where && channels <= found->second.channels;
       free_.erase(found);
     } else {
       taken.size_ = needed;
       taken.memory_.reset(new (std::align_val_t{64}) Real[static_cast<std::size_t>(needed)]);
       allocated_ += needed * static_cast<std::int64_t>(sizeof(Real));
     }
-    auto const lead = where.lead<Real>();
-    for (std::int64_t c = 0; c < channels; ++c) {
+    for (std::int64_t c = 0; c < channels && !padded; ++c) {
       Real* const strip = taken.memory_.get() + c * pitch;
       std::fill(strip, strip + lead, Real{0});
-      std::fill(strip + lead + where.size(), strip + pitch, Real{0});
+      zero_padding(where, strip + lead, 0, pitch - lead);
     }
     taken.view_ = {taken.memory_.get() + lead, channels, pitch, where};
     return taken;
@@ -176,7 +181,7 @@ class workspace {
   [[nodiscard]] std::int64_t allocated() const { return allocated_; }
 
  private:
-  std::multimap<std::int64_t, memory> free_;
+  std::multimap<std::int64_t, idle> free_;
   std::int64_t allocated_ = 0;
 };
 

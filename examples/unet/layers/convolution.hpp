@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <numeric>
 #include <span>
 #include <string>
 #include <vector>
@@ -23,7 +24,6 @@ void split_phases(sara::thread_pool& pool, strips<Real const> const& x, strips<R
         Real* const to = phases.image(channel, n) + r * phases.grid.pitch();
         for (std::int64_t c = 0; c < phases.grid.width; ++c) to[c] = from[2 * c];
       }
-    zero_padding(phases.grid, phases[channel], 0, phases.grid.size());
   });
 }
 
@@ -42,7 +42,6 @@ void join_phases(sara::thread_pool& pool, strips<Real const> const& phases, stri
             for (std::int64_t c = 0; c < phases.grid.width; ++c) to[2 * c + b] = from[c];
         }
       }
-    if (!accumulate) zero_padding(x.grid, x[i], 0, x.grid.size());
   });
 }
 
@@ -116,9 +115,10 @@ class convolution {
       input = phases;
     }
     gather_sources(sources_, input, geometry_);
-    auto const count = in_ * geometry_.taps();
-    Real const* const w = weight.values.data();
-    pack_weights(packed_, out_, count, [=](std::int64_t o, std::int64_t k) { return w[o * count + k]; });
+    auto const taps = geometry_.taps();
+    taps_.resize(static_cast<std::size_t>(taps));
+    std::iota(taps_.begin(), taps_.end(), 0);
+    pack_weights<Real>(run.pool, packed_, {weight.values.data(), out_, in_ * taps, in_, taps, taps_});
     shifted_product<Real>(run.pool, sources_, packed_, bias.values, y, accumulate);
   }
 
@@ -166,11 +166,8 @@ class convolution {
     sources_.clear();
     for (std::int64_t o = 0; o < out_; ++o)
       for (auto const tap : taps_) sources_.push_back(dy[o] - source_of_tap(geometry_, tap, dy.grid.pitch()).offset);
-    auto const taps = static_cast<std::int64_t>(taps_.size());
-    pack_weights(packed_, in_, out_ * taps, [&](std::int64_t i, std::int64_t k) {
-      return weight.values[static_cast<std::size_t>((k / taps * in_ + i) * geometry_.taps() +
-                                                    taps_[static_cast<std::size_t>(k % taps)])];
-    });
+    auto const taps = geometry_.taps();
+    pack_weights<Real>(run.pool, packed_, {weight.values.data(), in_, taps, out_, in_ * taps, taps_});
     shifted_product<Real>(run.pool, sources_, packed_, {}, dx, accumulate);
   }
 

@@ -103,7 +103,6 @@ class attention_heads {
       for (std::int64_t row = 0; row < to.grid.height; ++row)
         for (std::int64_t column = 0; column < to.grid.width; ++column)
           image[row * to.grid.pitch() + column] = m(c, row * to.grid.width + column);
-      zero_padding({1, to.grid.height, to.grid.width}, image, 0, to.grid.image_pitch());
     }
   }
 

@@ -17,7 +17,6 @@ void enlarge(sara::thread_pool& pool, strips<Real const> const& x, strips<Real> 
         Real* const to = y.image(channel, n) + row * y.grid.pitch();
         for (std::int64_t c = 0; c < x.grid.width; ++c) to[2 * c] = to[2 * c + 1] = from[c];
       }
-    zero_padding(y.grid, y[channel], 0, y.grid.size());
   });
 }
 
@@ -33,7 +32,6 @@ void enlarge_backward(sara::thread_pool& pool, strips<Real const> const& dy, str
         for (std::int64_t c = 0; c < dx.grid.width; ++c)
           to[c] = (upper[2 * c] + upper[2 * c + 1]) + (lower[2 * c] + lower[2 * c + 1]);
       }
-    zero_padding(dx.grid, dx[channel], 0, dx.grid.size());
   });
 }
 
