@@ -34,12 +34,12 @@ struct run {
 };
 
 bench::contender contender(std::string const& title, std::shared_ptr<run> const& r) {
-  return {title, [r] { return r->worker.run(); }, 0, {}, [r] { return r->worker.memory(); }, r->worker.idle()};
+  return {title, [r] { return r->worker.run(); }, 0, {}, [r] { return r->worker.fresh_memory(); }, r->worker.idle()};
 }
 
 bench::trial trial(std::string const& model, int batch, int threads) {
   bool const samples = model != "transformer";  // whose layers name their own types
-  auto const sara = std::make_shared<run>(model, samples ? "sampled" : "gathered", batch, threads);
+  auto const sara = std::make_shared<run>(model, "in_backward", batch, threads);
   bench::trial t;
   t.tolerance = 1e-5;
   t.sara = contender("sara", sara);
@@ -50,7 +50,8 @@ bench::trial trial(std::string const& model, int batch, int threads) {
   };
   std::vector<peer> peers{{"libtorch full", "full", 1}, {"libtorch masked gradients", "masked", 4}};
   if (samples) peers.push_back({"libtorch LoRA", "lora", 1});
-  if (samples) peers.push_back({"sara, gathered", "gathered", 4});
+  if (samples) peers.push_back({"sara, updates in step()", "sampled", 4});
+  peers.push_back({"sara, gathered, updates in step()", "gathered", 4});
   for (auto const& [title, method, same_steps] : peers) {
     auto const other = std::make_shared<run>(model, method, batch, threads);
     auto c = contender(title, other);

@@ -37,7 +37,7 @@ double losses_differ(work& w, bench::worker& peer, bench::scratch_folder const& 
 }
 
 bench::contender by_sara(char const* name, std::shared_ptr<work> const& w) {
-  return {name, [w] { return w->sara.run(); }, 0, {}, [w] { return w->sara.memory(); }, w->sara.idle()};
+  return {name, [w] { return w->sara.run(); }, 0, {}, [w] { return w->sara.fresh_memory(); }, w->sara.idle()};
 }
 
 bench::trial against_pytorch(int threads) {
@@ -57,7 +57,7 @@ bench::trial against_pytorch(int threads) {
     auto const peer = bench::pytorch(name, w->folder, threads, "training_step.py");
     t.peers.push_back({title, [peer] { return peer->run(); }, 0,
                        [w, peer, n = same_steps] { return losses_differ(*w, *peer, w->folder, n); },
-                       [peer] { return peer->memory(); }, peer->idle()});
+                       [peer] { return peer->fresh_memory(); }, peer->idle()});
   }
   return t;
 }

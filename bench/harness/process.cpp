@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <stdexcept>
+#include <utility>
 
 extern char** environ;
 
@@ -38,8 +39,8 @@ void scratch_folder::read_bytes(char const* name, std::span<std::byte> bytes) co
   if (!in) throw std::runtime_error{(path_ / name).string() + ": cannot be read"};
 }
 
-worker::worker(std::vector<std::string> const& command)
-    : name_{command.size() > 2 ? command[1] + " " + command[2] : command[0]} {
+worker::worker(std::vector<std::string> command, std::vector<std::string> const& environment)
+    : command_{std::move(command)}, name_{command_.size() > 2 ? command_[1] + " " + command_[2] : command_[0]} {
   std::array<int, 2> to{}, from{};
   // closed in children, or a worker would not see the end of its input while a later one lives
   if (pipe2(to.data(), O_CLOEXEC) != 0 || pipe2(from.data(), O_CLOEXEC) != 0)
@@ -48,10 +49,13 @@ worker::worker(std::vector<std::string> const& command)
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, to[0], STDIN_FILENO);
   posix_spawn_file_actions_adddup2(&actions, from[1], STDOUT_FILENO);
-  std::vector<char*> arguments;
-  for (auto const& part : command) arguments.push_back(const_cast<char*>(part.c_str()));
+  std::vector<char*> arguments, variables;
+  for (auto const& part : command_) arguments.push_back(const_cast<char*>(part.c_str()));
   arguments.push_back(nullptr);
-  auto const error = posix_spawnp(&pid_, arguments[0], &actions, nullptr, arguments.data(), environ);
+  for (auto const& one : environment) variables.push_back(const_cast<char*>(one.c_str()));
+  for (auto* one = environ; *one != nullptr; ++one) variables.push_back(*one);
+  variables.push_back(nullptr);
+  auto const error = posix_spawnp(&pid_, arguments[0], &actions, nullptr, arguments.data(), variables.data());
   posix_spawn_file_actions_destroy(&actions);
   close(to[0]);
   close(from[1]);
@@ -78,6 +82,11 @@ double worker::run() { return std::stod(ask("run")); }
 void worker::save() { ask("save"); }
 std::int64_t worker::idle() { return std::stoll(ask("idle")); }
 std::int64_t worker::memory() { return std::stoll(ask("memory")); }
+std::int64_t worker::fresh_memory() const {
+  worker fresh{command_, {"MALLOC_MMAP_THRESHOLD_=1048576"}};
+  for (int i = 0; i < 3; ++i) static_cast<void>(fresh.run());
+  return fresh.memory();
+}
 
 std::string python() {
   auto const* const wanted = std::getenv("SARA_PYTHON");

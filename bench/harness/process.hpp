@@ -54,8 +54,9 @@ class scratch_folder {
 /// Peers that live in an interpreter are thus timed in turn with everybody else. It ends with its input.
 class worker {
  public:
+  /// @param environment  "NAME=value", beside what it inherits
   /// @throws std::runtime_error  if it cannot be started
-  explicit worker(std::vector<std::string> const& command);
+  explicit worker(std::vector<std::string> command, std::vector<std::string> const& environment = {});
   worker(worker const&) = delete;
   worker& operator=(worker const&) = delete;
   ~worker();
@@ -64,10 +65,15 @@ class worker {
   void save();
   [[nodiscard]] std::int64_t memory();
   [[nodiscard]] std::int64_t idle();
+  /// The most bytes that another process of the same command has in three runs. It maps blocks of a mebibyte and more
+  /// one by one, so that they are what is held: a heap's peak is its holes too, 40 MB more or less from one run of
+  /// libtorch to the next.
+  [[nodiscard]] std::int64_t fresh_memory() const;
 
  private:
   std::string ask(char const* command);
 
+  std::vector<std::string> command_;
   std::string name_;
   pid_t pid_ = 0;
   std::FILE* in_ = nullptr;

@@ -4,7 +4,8 @@
 // MODEL   linear: 24 × Linear(1280); convolution: 8 × Conv2d(320, 3x3) on 16x16; transformer: 6 encoder layers of 640
 // METHOD  full: torch::optim::AdamW; masked: the same on the smallest 5 %, dense gradients times a mask;
 //         lora: low-rank layers of about as many parameters; gathered: sara::torch::adamw, the model as it is;
-//         sampled: the same with layers that sample
+//         sampled: the same with layers that sample, where it has such; in_backward: the same, each weight updated in
+//         the backward pass
 // The protocol: bench/harness/process.hpp.
 #include <torch/torch.h>
 
@@ -77,12 +78,15 @@ struct method {
       };
     } else if (name == "lora") {
       optimizer = std::make_unique<torch::optim::AdamW>(finetune::add_low_rank(*p.model, p.rank), options);
-    } else if (name == "gathered" || name == "sampled") {
-      if (name == "sampled") sara::torch::sample_layers(*p.model);
+    } else if (name == "gathered" || name == "sampled" || name == "in_backward") {
+      if (name != "gathered") sara::torch::sample_layers(*p.model);
       optimizer = std::make_unique<sara::torch::adamw>(
-          *p.model, sara::torch::adamw_options{.threshold = density * p.widest, .lr = rate, .weight_decay = 0});
+          *p.model, sara::torch::adamw_options{.threshold = density * p.widest,
+                                               .lr = rate,
+                                               .weight_decay = 0,
+                                               .update_in_backward = name == "in_backward"});
     } else {
-      throw std::invalid_argument{"expected full, masked, lora, gathered or sampled, got " + name};
+      throw std::invalid_argument{"expected full, masked, lora, gathered, sampled or in_backward, got " + name};
     }
   }
 };

@@ -82,12 +82,15 @@ template <class Real>
 void zero_padding(grid const& where, Real* strip, std::int64_t begin, std::int64_t end) {
   auto const pitch = where.pitch();
   auto const last = std::min(end, where.size());
-  for (auto row = begin / pitch; row * pitch < last; ++row) {
-    auto const column = row * pitch + where.width;
-    if (row % (where.height + 1) == where.height)
-      std::fill(strip + std::max(begin, row * pitch), strip + std::min(last, (row + 1) * pitch), Real{0});
-    else if (begin <= column && column < last)
+  auto row_of_image = begin / pitch % (where.height + 1);
+  for (auto row = begin / pitch * pitch; row < last; row += pitch) {
+    auto const column = row + where.width;
+    if (row_of_image++ == where.height) {
+      std::fill(strip + std::max(begin, row), strip + std::min(last, row + pitch), Real{0});
+      row_of_image = 0;
+    } else if (begin <= column && column < last) {
       strip[column] = Real{0};
+    }
   }
   std::fill(strip + std::max(begin, last), strip + std::max(end, last), Real{0});
 }

@@ -97,6 +97,7 @@ struct placed_recipe {
   adamw rule = {};
   cosine_rate rate = {.rate = 0.01, .floor = 1};  // constant
   double clip = std::numeric_limits<double>::infinity();
+  bool in_backward = false;
 };
 
 template <Real R, class Backend>
@@ -110,7 +111,8 @@ template <Real R, class Backend>
                     reselect_at{.steps = r.reselect},
                     r.rule,
                     r.rate,
-                    clip_norm{r.clip}};
+                    clip_norm{r.clip},
+                    update_in_backward{r.in_backward}};
 }
 
 template <class Place, Real R>
@@ -121,20 +123,25 @@ void check_golden_trajectory() {
   auto const hyper = file.template read<double>("hyper");
   auto const data = golden_samples<R>();
   for (auto const& backend : Place::all())
-    for (std::string const run : {"plain", "prog", "full"}) {
+    for (std::string const run : {"plain", "prog", "full", "full, in the backward pass"}) {
       CAPTURE(run);
       bool const switches = run != "plain";
+      bool const full = run.starts_with("full"), in_backward = run.ends_with("pass");
+      std::string const reference = full ? "full" : run;
       placed_mlp<R, typename Place::backend> model{backend};
       auto tuner = make_placed_tuner<R>(
           backend, model.weights(),
           {.threshold = hyper[0],
-           .lambda = run == "full" ? hyper[6] : 0,
+           .lambda = full ? hyper[6] : 0,
            .reselect = switches ? std::vector<std::int64_t>{30} : std::vector<std::int64_t>{},
            .rule = {.beta1 = hyper[2], .beta2 = hyper[3], .epsilon = hyper[4], .weight_decay = hyper[5]},
-           .rate = {.rate = hyper[1], .steps = 60}});
+           .rate = {.rate = hyper[1], .steps = 60},
+           .in_backward = in_backward});
       std::vector<double> losses;
       for (int t = 1; t <= 60; ++t) {
         losses.push_back(static_cast<double>(model.backward(tuner, data)));
+        if (in_backward)
+          for (auto const& w : model.weights()) tuner.update_in_backward(w.name);
         auto const report = tuner.step();
         CHECK(report.reselected == (switches && t == 30));
         if (t % 10 != 0) continue;
@@ -145,13 +152,13 @@ void check_golden_trajectory() {
           for (std::size_t p = 0; p < mask.size(); ++p)
             if (mask[p]) positions.push_back(static_cast<std::int64_t>(p));
           auto const n = std::ssize(positions);
-          auto const all = file.template read<double>(run + ".values." + name);
+          auto const all = file.template read<double>(reference + ".values." + name);
           CHECK(difference(at_positions(model.on_host()[i], positions),
                            std::vector<double>(all.begin() + t / 10 * n, all.begin() + (t / 10 + 1) * n),
                            for_values) == "");
         }
       }
-      CHECK(difference(losses, file.template read<double>(run + ".loss"),
+      CHECK(difference(losses, file.template read<double>(reference + ".loss"),
                        {is_double ? 1e-9 : 0, is_double ? 0 : 5e-6}) == "");
     }
 }

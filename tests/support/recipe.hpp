@@ -23,6 +23,7 @@ struct recipe {
   double clip = std::numeric_limits<double>::infinity();
   names filter = {};
   int threads = 1;
+  bool in_backward = false;
 };
 
 template <Real R = float, template <class> class Store = flat_index, UpdateRule Rule = adamw>
@@ -38,7 +39,8 @@ template <Real R = float, template <class> class Store = flat_index, UpdateRule 
                     reselect_at{.steps = r.reselect},
                     r.rule,
                     r.rate,
-                    clip_norm{r.clip}};
+                    clip_norm{r.clip},
+                    update_in_backward{r.in_backward}};
 }
 
 /// The positions of |w| < θ, by a walk of its own.

@@ -4,10 +4,13 @@
 
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include <sara/torch/adamw.hpp>
+#include <sara/torch/modules.hpp>
 #include <sara/update/sgd.hpp>
 
 #include "../support/golden.hpp"
@@ -228,6 +231,66 @@ TEST_CASE("gradients are clipped to a norm over all of what learns") {
   CHECK(torch::allclose(model.fc1->weight, other.fc1->weight, 0, 1e-5));
   two_layers start;
   CHECK(sara::test::different_weights(model, start).size() == 4);
+}
+
+TEST_CASE("updates in the backward pass give the bits of updates in the step, at the rates that schedulers set") {
+  for (bool const sampled : {false, true}) {
+    CAPTURE(sampled);
+    auto const run = [&](bool in_backward) {
+      torch::manual_seed(5);
+      auto const model = std::make_shared<torch::nn::Sequential>();
+      // The first layer is used twice, and others between.
+      auto const shared = torch::nn::Linear(12, 12);
+      (*model)->push_back(shared);
+      (*model)->push_back(torch::nn::Tanh());
+      (*model)->push_back(torch::nn::Linear(12, 12));
+      (*model)->push_back(torch::nn::Tanh());
+      (*model)->push_back(shared);
+      (*model)->push_back(torch::nn::Linear(12, 5));
+      if (sampled) sara::torch::sample_layers(**model);
+      auto const optimizer = make_optimizer(**model, {.lambda = 0.01,
+                                                      .min_side = 12,
+                                                      .reselect = {2},
+                                                      .rate = {.rate = 0.02, .steps = 5},
+                                                      .in_backward = in_backward});
+      torch::optim::StepLR halves{*optimizer, 1, 0.5};
+      std::vector<double> facts;
+      std::vector<at::Tensor> weights;
+      for (int step = 0; step < 4; ++step) {
+        optimizer->zero_grad();
+        batch_of const batch{step};
+        torch::mse_loss((*model)->forward(batch.x), batch.y).backward();
+        optimizer->step();
+        auto const report = optimizer->report();
+        for (auto const fact : {report.rate, report.regularizer_loss, report.gradient_norm}) facts.push_back(fact);
+        halves.step();
+        for (auto const& p : (*model)->parameters()) weights.push_back(p.detach().clone());
+      }
+      auto const held = optimizer->memory().columns;
+      return std::tuple{weights, facts, held};
+    };
+    auto const [weights, facts, held] = run(true);
+    auto const [expected, expected_facts, expected_held] = run(false);
+    CHECK(difference(facts, expected_facts, {1e-12, 0}) == "");
+    REQUIRE(weights.size() == expected.size());
+    for (std::size_t i = 0; i < weights.size(); ++i) CHECK(torch::equal(weights[i], expected[i]));
+    CHECK(held < expected_held);
+  }
+}
+
+TEST_CASE("what an update in the backward pass refuses") {
+  two_layers model;
+  CHECK(complaint<sara::value_error>([&] { make_optimizer(model, {.clip = 1, .in_backward = true}); },
+                                     {"update_in_backward", "clip_norm"}) == "");
+  auto const optimizer = make_optimizer(model, {.in_backward = true});
+  batch_of const batch{0};
+  auto const loss = torch::mse_loss(model.forward(batch.x), batch.y);
+  loss.backward({}, /*retain_graph=*/true);
+  CHECK_THROWS_AS(loss.backward(), c10::Error);  // the graph's weights are no longer there
+  CHECK(complaint<sara::value_error>([&] { backward(model, batch_of{1}); }, {"'fc2", "step()"}) == "");
+  optimizer->step();
+  optimizer->param_groups()[0].options().set_lr(-1);
+  CHECK(complaint<sara::value_error>([&] { backward(model, batch_of{1}); }, {"learning rate", "-1"}) == "");
 }
 
 TEST_CASE("a closure computes the loss with gradients on, and zero_grad forgets") {

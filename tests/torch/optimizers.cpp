@@ -14,10 +14,10 @@ namespace {
 template <Real R, class... Model>
 std::unique_ptr<torch::optimizer> make(recipe<> const& r, Model&&... model) {
   auto const min_side = r.lambda == 0 ? std::numeric_limits<std::int64_t>::max() : r.min_side;
-  return std::make_unique<torch::optimizer>(std::forward<Model>(model)..., host{r.threads}, compute_in<R>{}, r.filter,
-                                            below{.threshold = r.threshold},
-                                            nuclear_norm{.weight = r.lambda, .min_side = min_side},
-                                            reselect_at{.steps = r.reselect}, r.rule, r.rate, clip_norm{r.clip});
+  return std::make_unique<torch::optimizer>(
+      std::forward<Model>(model)..., host{r.threads}, compute_in<R>{}, r.filter, below{.threshold = r.threshold},
+      nuclear_norm{.weight = r.lambda, .min_side = min_side}, reselect_at{.steps = r.reselect}, r.rule, r.rate,
+      clip_norm{r.clip}, update_in_backward{r.in_backward});
 }
 
 }  // namespace

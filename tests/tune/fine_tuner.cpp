@@ -242,7 +242,7 @@ TEST_CASE("clipping is by the norm of all that learns, over all tensors") {
 }
 
 TEST_CASE("updates in the backward pass give the bits of updates in the step") {
-  auto const run = [](bool in_backward, bool reselected) {
+  auto const run = [](bool in_backward, bool lent, bool reselected) {
     auto a = uniform<float>("a", 20 * 9, 0.1);
     auto b = uniform<float>("b", 30 * 7, 0.1);
     auto c = uniform<float>("c", 12, 0.1);
@@ -250,7 +250,8 @@ TEST_CASE("updates in the backward pass give the bits of updates in the step") {
         {named("a", a, {20, 9}), named("b", b, {30, 7}), named("c", c, {3, 4})},
         {.lambda = 0.05,
          .reselect = reselected ? std::vector<std::int64_t>{2} : std::vector<std::int64_t>{},
-         .rate = {.rate = 0.02, .steps = 4}});
+         .rate = {.rate = 0.02, .steps = 4},
+         .in_backward = lent});
     std::vector<double> reports;
     for (int t = 0; t < 4; ++t) {
       auto const seed = std::to_string(t);
@@ -280,11 +281,63 @@ TEST_CASE("updates in the backward pass give the bits of updates in the step") {
     return std::pair{a, reports};
   };
   for (bool const reselected : {false, true}) {
-    auto const [weights, reports] = run(true, reselected);
-    auto const [expected, expected_reports] = run(false, reselected);
-    CHECK(same_bits(weights, expected));
-    CHECK(difference(reports, expected_reports, {1e-12, 0}) == "");
+    auto const [expected, expected_reports] = run(false, false, reselected);
+    for (auto const& [in_backward, lent] : {std::pair{true, false}, {true, true}, {false, true}}) {
+      CAPTURE(in_backward);
+      CAPTURE(lent);
+      auto const [weights, reports] = run(in_backward, lent, reselected);
+      CHECK(same_bits(weights, expected));
+      CHECK(difference(reports, expected_reports, {1e-12, 0}) == "");
+    }
   }
+}
+
+TEST_CASE("a tuner that updates in the backward pass holds the gradient of its largest tensor, not of all") {
+  auto a = uniform<float>("a", 400, 0.1);
+  auto b = uniform<float>("b", 90, 0.1);
+  auto const g_a = uniform<float>("g_a", 400), g_b = uniform<float>("g_b", 90);
+  std::vector<sara::named_tensor> const weights{named("a", a, {40, 10}), named("b", b, {90})};
+  auto tuner = make_tuner(weights, {.in_backward = true});
+  CHECK(tuner.updates_in_backward());
+  auto const largest = std::ssize(below_threshold(a, 0.08));
+  CHECK(tuner.memory().columns == 0);  // a rule without moments
+  CHECK(tuner.gradient("b") == std::vector<float>(below_threshold(b, 0.08).size()));
+
+  // Two tensors' gradients at a time, as where a layer is used twice, then one after the other.
+  tuner["a"].accumulate(g_a);
+  tuner["b"].accumulate(g_b);
+  CHECK(tuner.memory().columns == 2 * largest * 4);
+  CHECK(tuner.gradient("a").size() == below_threshold(a, 0.08).size());
+  CHECK(tuner.gradient_norm() > 0);
+  tuner.zero_gradient();
+  CHECK(tuner.gradient_norm() == 0);
+  auto const base_a = a, base_b = b;
+  for (auto const* name : {"a", "b"}) {
+    tuner[name].accumulate(*name == 'a' ? g_a : g_b);
+    tuner.update_in_backward(name);
+  }
+  tuner.step();
+  CHECK(tuner.memory().columns == 2 * largest * 4);
+  CHECK(difference(a, moved(base_a, below_threshold(base_a, 0.08), g_a, 0.01F), {1e-8, 0}) == "");
+  CHECK(difference(b, moved(base_b, below_threshold(base_b, 0.08), g_b, 0.01F), {1e-8, 0}) == "");
+
+  // A gradient in the middle goes into a state and comes back.
+  sara::test::scratch const folder;
+  auto const middle_a = a, middle_b = b;
+  tuner["b"].accumulate(g_b);
+  tuner.save_state(folder / "state");
+  tuner.step();
+  auto const expected = b;
+  a = base_a;
+  b = base_b;
+  auto other = make_tuner(weights, {.in_backward = true});
+  other.load_state(folder / "state");
+  CHECK(same_bits(a, middle_a));
+  CHECK(same_bits(b, middle_b));
+  CHECK(other.memory().columns == largest * 4);
+  other.step();
+  CHECK(same_bits(b, expected));
+  CHECK(same_bits(a, middle_a));
 }
 
 TEST_CASE("what does not go together with an update in the backward pass") {
@@ -312,6 +365,10 @@ TEST_CASE("what does not go together with an update in the backward pass") {
 
   auto clipped = make_tuner({named("a", a, {8, 5})}, {.clip = 1});
   CHECK(complaint<sara::value_error>([&] { clipped.update_in_backward("a"); }, {"clip_norm", "'a'"}) == "");
+  auto const clips = [&] { make_tuner({named("a", a, {8, 5})}, {.clip = 1, .in_backward = true}); };
+  CHECK(complaint<sara::value_error>(clips, {"update_in_backward", "clip_norm"}) == "");
+  auto lends = make_tuner({named("a", a, {8, 5})}, {.in_backward = true});
+  CHECK(complaint<sara::value_error>([&] { lends["a"].expect_gradient(); }, {"update_in_backward"}) == "");
 }
 
 TEST_CASE("excluded tensors stay, whatever they are given") {

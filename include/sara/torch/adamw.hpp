@@ -13,6 +13,7 @@
 #include <sara/torch/optimizer.hpp>
 #include <sara/update/adamw.hpp>
 #include <sara/update/clip.hpp>
+#include <sara/update/in_backward.hpp>
 
 namespace sara::torch {
 
@@ -26,6 +27,7 @@ struct adamw_options {
   double weight_decay = 1e-2;
   bool amsgrad = false;
   double max_norm = std::numeric_limits<double>::infinity();  ///< of the compact gradient, which is clipped to it
+  bool update_in_backward = false;                            ///< see sara::update_in_backward
 };
 
 /// The one changed line: AdamW on the weights with |w| < θ.
@@ -40,15 +42,23 @@ class adamw : public optimizer {
  public:
   template <class... Policies>
   explicit adamw(::torch::nn::Module const& model, adamw_options const& options = {}, Policies const&... policies)
-      : optimizer{
-            model,      below{options.threshold}, rule(options), clip_norm{options.max_norm}, default_lr{options.lr},
-            policies...} {}
+      : optimizer{model,
+                  below{options.threshold},
+                  rule(options),
+                  clip_norm{options.max_norm},
+                  default_lr{options.lr},
+                  sara::update_in_backward{options.update_in_backward},
+                  policies...} {}
 
   template <class... Policies>
   explicit adamw(named_tensors const& weights, adamw_options const& options = {}, Policies const&... policies)
-      : optimizer{
-            weights,    below{options.threshold}, rule(options), clip_norm{options.max_norm}, default_lr{options.lr},
-            policies...} {}
+      : optimizer{weights,
+                  below{options.threshold},
+                  rule(options),
+                  clip_norm{options.max_norm},
+                  default_lr{options.lr},
+                  sara::update_in_backward{options.update_in_backward},
+                  policies...} {}
 
   /// @param groups  std::vector<torch::optim::OptimizerParamGroup>; a template, since GCC 12 takes {.threshold = …} for
   /// one
@@ -61,6 +71,7 @@ class adamw : public optimizer {
                   rule(options),
                   clip_norm{options.max_norm},
                   default_lr{options.lr},
+                  sara::update_in_backward{options.update_in_backward},
                   policies...} {}
 
  private:

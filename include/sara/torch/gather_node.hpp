@@ -38,6 +38,8 @@ class gradient_taker {
                            conv2d_geometry const& geometry) = 0;
   /// Of rows looked up: dY [tokens, width], index [tokens].
   virtual void take_rows(std::size_t weight, at::Tensor const& dy, at::Tensor const& index) = 0;
+  /// All layers that use the weight have had their turn in this backward pass.
+  virtual void finish(std::size_t weight) = 0;
 };
 
 /// The gradient accumulator of one leaf, in the place of libtorch's: instead of adding to `.grad` it hands the gradient
@@ -80,14 +82,18 @@ class gather_node final : public ::torch::autograd::Node {
   ::torch::autograd::variable_list apply(::torch::autograd::variable_list&& gradients) override {
     auto gradient = std::move(gradients.at(0));
     gradients.clear();
-    if (!gradient.defined() || !weight_.requires_grad()) return {};
+    if (!weight_.requires_grad()) return {};
 #if TORCH_VERSION_MAJOR < 2
-    for (auto const& hook : ::torch::autograd::impl::hooks(weight_)) gradient = (*hook)({gradient}).at(0);
+    if (gradient.defined())
+      for (auto const& hook : ::torch::autograd::impl::hooks(weight_)) gradient = (*hook)({gradient}).at(0);
 #endif
     if (auto const taker = taker_.lock()) {
-      taker->take(number_, gradient);
+      if (gradient.defined()) taker->take(number_, gradient);
+      gradient.reset();
+      taker->finish(number_);
       return {};
     }
+    if (!gradient.defined()) return {};   // of layers that sampled it
     std::scoped_lock const lock{mutex_};  // an ordinary leaf again, in a graph from before
     at::NoGradGuard const no_grad;
     auto& sum = weight_.mutable_grad();

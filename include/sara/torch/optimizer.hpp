@@ -138,10 +138,15 @@ struct plan {
 /// those to be dropped. Computation is in float32, or in float64 with a compute_in<double>; narrower weights have
 /// float32 masters.
 ///
+/// With a sara::update_in_backward each weight is moved as soon as its gradient is complete, and step() only counts:
+/// one backward pass a step, without clipping.
+///
 /// One weight, one optimizer of this kind. Weights must keep their memory from the first backward pass on; see
 /// docs/torch.md for what else sees them. Example: tests/torch/optimizer.cpp
 class optimizer : public ::torch::optim::Optimizer {
  public:
+  optimizer(optimizer&&) = delete;  // the backward pass knows where it is
+
   /// @throws what fine_tuner throws when it is made, and value_error for a weight that another optimizer has
   /// Complexity and memory: as fine_tuner.
   template <class... Policies>
@@ -171,18 +176,7 @@ class optimizer : public ::torch::optim::Optimizer {
       at::AutoGradMode const with_gradients{true};
       loss = closure();
     }
-    std::size_t parameters = 0;
-    for (auto const& group : param_groups()) parameters += group.params().size();
-    sara::detail::require<value_error>(parameters == parameters_ && param_groups().size() == groups_->rates.size(),
-                                       "torch optimizer: expected the ", parameters_,
-                                       " parameters that it was made with, got ", parameters,
-                                       ": make another optimizer for what is added");
-    for (std::size_t g = 0; g < groups_->rates.size(); ++g) {
-      auto const rate = param_groups()[g].options().get_lr();
-      sara::detail::require<value_error>(rate >= 0, "torch optimizer: expected a learning rate of at least 0 in group ",
-                                         g, ", got ", rate);
-      groups_->rates[g] = rate;
-    }
+    read_rates();
     training_->step();
     return loss;
   }
@@ -260,12 +254,31 @@ class optimizer : public ::torch::optim::Optimizer {
     }
     groups_->group_of = std::move(plan.group_of);
     std::shared_ptr<detail::group_table const> const table = groups_;
-    training_ = detail::training::start(std::move(plan.weights), [table, rules, policies...](auto const& weights) {
-      return without_lr([&](auto const&... others) { return detail::make_tuner(weights, table, rules, others...); },
-                        policies...);
-    });
+    training_ = detail::training::start(
+        std::move(plan.weights),
+        [table, rules, policies...](auto const& weights) {
+          return without_lr([&](auto const&... others) { return detail::make_tuner(weights, table, rules, others...); },
+                            policies...);
+        },
+        [this] { read_rates(); });
     settle_rates(sara::detail::pick<sara::detail::policy_roles::rate>(constant_rate{}, policies...).rate,
                  sara::detail::pick<detail::is_default_lr>(default_lr{}, policies...).lr);
+  }
+
+  /// The groups' learning rates as they are now.
+  void read_rates() {
+    std::size_t parameters = 0;
+    for (auto const& group : param_groups()) parameters += group.params().size();
+    sara::detail::require<value_error>(parameters == parameters_ && param_groups().size() == groups_->rates.size(),
+                                       "torch optimizer: expected the ", parameters_,
+                                       " parameters that it was made with, got ", parameters,
+                                       ": make another optimizer for what is added");
+    for (std::size_t g = 0; g < groups_->rates.size(); ++g) {
+      auto const rate = param_groups()[g].options().get_lr();
+      sara::detail::require<value_error>(rate >= 0, "torch optimizer: expected a learning rate of at least 0 in group ",
+                                         g, ", got ", rate);
+      groups_->rates[g] = rate;
+    }
   }
 
   /// f(all policies but a default_lr)

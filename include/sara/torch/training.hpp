@@ -32,11 +32,14 @@ class training final : public gradient_taker {
  public:
   using maker = std::function<std::unique_ptr<any_tuner>(named_tensors const&)>;
 
-  /// @param weights  leaves that require gradients; several names may stand for one
+  /// @param weights        leaves that require gradients; several names may stand for one
+  /// @param before_update  called before an update in the backward pass
   /// @throws value_error  for a tensor that another optimizer of this kind trains
   /// @throws what `make` throws
-  [[nodiscard]] static std::shared_ptr<training> start(named_tensors weights, maker make) {
+  [[nodiscard]] static std::shared_ptr<training> start(named_tensors weights, maker make,
+                                                       std::function<void()> before_update) {
     auto out = std::shared_ptr<training>(new training{std::move(weights), std::move(make)});
+    out->before_update_ = std::move(before_update);
     out->place(out);
     return out;
   }
@@ -82,6 +85,16 @@ class training final : public gradient_taker {
   void take_rows(std::size_t i, at::Tensor const& dy, at::Tensor const& index) override {
     std::scoped_lock const lock{mutex_};
     if (begin(i)) add_rows(weights_[i].name, dy, index);
+  }
+
+  void finish(std::size_t i) override {
+    std::scoped_lock const lock{mutex_};
+    auto& w = weights_[i];
+    if (!w.touched || !tuner_->updates_in_backward()) return;
+    at::NoGradGuard const no_grad;
+    before_update_();
+    tuner_->update_in_backward(w.name);
+    ::torch::autograd::impl::bump_version(w.tensor);
   }
 
   /// Takes in what lies in `.grad`, from graphs that are older than the nodes or from the user's hand; then one step.
@@ -264,6 +277,7 @@ class training final : public gradient_taker {
   mutable std::mutex mutex_;
   named_tensors named_;
   maker make_;
+  std::function<void()> before_update_;
   std::weak_ptr<gradient_taker> self_;
   std::vector<trained_weight> weights_;  // each tensor once
   std::unique_ptr<any_tuner> tuner_;

@@ -58,6 +58,8 @@ class any_tuner {
   virtual void accumulate_conv2d(std::string const& name, at::Tensor const& dy, at::Tensor const& x,
                                  conv2d_geometry const& geometry) = 0;
   virtual void accumulate_rows(std::string const& name, at::Tensor const& dy, std::span<std::int64_t const> index) = 0;
+  [[nodiscard]] virtual bool updates_in_backward() const = 0;
+  virtual void update_in_backward(std::string const& name) = 0;
   virtual void step() = 0;
   virtual void zero_gradient() = 0;
   virtual void freeze(std::string const& name, bool frozen) = 0;
@@ -93,6 +95,8 @@ class tuner_of final : public any_tuner {
   void accumulate_rows(std::string const& name, at::Tensor const& dy, std::span<std::int64_t const> index) override {
     tuner_[name].accumulate_embedding(dy, index);
   }
+  [[nodiscard]] bool updates_in_backward() const override { return tuner_.updates_in_backward(); }
+  void update_in_backward(std::string const& name) override { tuner_.update_in_backward(name); }
   void step() override { last_ = tuner_.step(); }
   void zero_gradient() override { tuner_.zero_gradient(); }
   void freeze(std::string const& name, bool frozen) override { tuner_.freeze(name, frozen); }

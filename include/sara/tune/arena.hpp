@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include <sara/backend/concept.hpp>
@@ -10,6 +13,7 @@ namespace sara::detail {
 
 /// The trainable state of a whole model in a few columns, a run of slots for each tensor: one launch, one all-reduce,
 /// one file. Values live in the weights; only tensors of a narrower dtype than R have a master copy of theirs here.
+/// Gradients are a column too, or are lent to each tensor from its first sum to its update.
 template <class Backend, Real R>
 class arena {
  public:
@@ -18,15 +22,43 @@ class arena {
   /// All columns zero.
   /// @param moments       columns of the update rule
   /// @param master_slots  the first so many slots have a master value
-  arena(Backend const& backend, std::int64_t slots, int moments, std::int64_t master_slots)
+  /// @param lent_slots    0 for a column of gradients, or the slots of the largest tensor, to which they are lent
+  arena(Backend const& backend, std::int64_t slots, int moments, std::int64_t master_slots, std::int64_t lent_slots)
       : slots_{slots},
-        gradient_{backend.template allocate<R>(slots)},
+        lent_slots_{lent_slots},
+        gradient_{backend.template allocate<R>(lent_slots > 0 ? 0 : slots)},
         moments_{backend.template allocate<R>(slots * moments)},
         master_{backend.template allocate<R>(master_slots)} {}
 
   [[nodiscard]] std::int64_t slots() const noexcept { return slots_; }
+  /// Null where gradients are lent.
   [[nodiscard]] R* gradient() noexcept { return gradient_.data(); }
   [[nodiscard]] R const* gradient() const noexcept { return gradient_.data(); }
+  /// Where a tensor's gradient is summed; zero at first.
+  template <class Segment>
+  [[nodiscard]] R* gradient_of(Backend const& backend, Segment& s) {
+    if (lent_slots_ == 0) return gradient_.data() + s.first;
+    if (!s.lent && free_.empty()) {
+      s.lent = backend.template allocate<R>(lent_slots_);
+      ++lent_;
+    } else if (!s.lent) {
+      s.lent = std::move(free_.back());
+      free_.pop_back();
+    }
+    return s.lent->data();
+  }
+  /// The same to be read; null for a tensor that has none.
+  template <class Segment>
+  [[nodiscard]] R const* gradient_of(Segment const& s) const {
+    if (lent_slots_ == 0) return gradient_.data() + s.first;
+    return s.lent ? s.lent->data() : nullptr;
+  }
+  [[nodiscard]] bool lends_gradients() const noexcept { return lent_slots_ > 0; }
+  /// Takes a lent gradient back, which is zero again.
+  template <class Segment>
+  void take_back(Segment& s) {
+    if (s.lent) free_.push_back(*std::exchange(s.lent, std::nullopt));
+  }
   /// Moment k of slot i is at [k * slots() + i].
   [[nodiscard]] R* moments() noexcept { return moments_.data(); }
   [[nodiscard]] R const* moments() const noexcept { return moments_.data(); }
@@ -35,30 +67,49 @@ class arena {
   [[nodiscard]] R const* master() const noexcept { return master_.data(); }
 
   [[nodiscard]] std::int64_t bytes() const noexcept {
-    return static_cast<std::int64_t>((gradient_.size() + moments_.size() + master_.size()) * sizeof(R));
+    auto const columns = static_cast<std::int64_t>(gradient_.size() + moments_.size() + master_.size());
+    return (columns + lent_ * lent_slots_) * static_cast<std::int64_t>(sizeof(R));
   }
 
  private:
+  using column = typename Backend::template buffer<R>;
+
   std::int64_t slots_ = 0;
-  typename Backend::template buffer<R> gradient_;
-  typename Backend::template buffer<R> moments_;
-  typename Backend::template buffer<R> master_;
+  std::int64_t lent_slots_ = 0;
+  std::int64_t lent_ = 0;  // gradients ever made
+  column gradient_;
+  column moments_;
+  column master_;
+  std::vector<column> free_;  // gradients that nobody has, zero
 };
 
 /// A new arena for what learns now; gives every segment its run of slots, tensors with a master first.
+/// @param lends_gradients  instead of having a column of them
 template <Real R, class Backend, class Segment>
-[[nodiscard]] arena<Backend, R> make_arena(Backend const& backend, std::vector<Segment>& segments, int moments) {
+[[nodiscard]] arena<Backend, R> make_arena(Backend const& backend, std::vector<Segment>& segments, int moments,
+                                           bool lends_gradients) {
   std::int64_t slots = 0;
   std::int64_t master_slots = 0;
+  std::int64_t most = 0;
   for (bool const has_master : {true, false}) {
     for (auto& s : segments) {
       if (s.has_master() != has_master) continue;
       s.first = slots;
+      s.lent.reset();
       slots += s.count();
+      most = std::max(most, s.count());
     }
     if (has_master) master_slots = slots;
   }
-  return {backend, slots, moments, master_slots};
+  return {backend, slots, moments, master_slots, lends_gradients ? most : 0};
+}
+
+/// f(column, count) for the columns that all gradients are in.
+template <class Arena, class Segments, class F>
+void each_gradient(Arena& columns, Segments& segments, F&& f) {
+  if (!columns.lends_gradients()) return f(columns.gradient(), columns.slots());
+  for (auto& s : segments)
+    if (s.lent) f(s.lent->data(), s.count());
 }
 
 }  // namespace sara::detail

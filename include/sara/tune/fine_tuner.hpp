@@ -63,18 +63,20 @@ namespace sara {
 /// | names | all tensors may learn |
 /// | store_as<Store> | row_index |
 /// | clip_norm | no clipping |
+/// | update_in_backward | a gradient for every entry, until step() |
 /// | compute_in<R> | the tensors' type where known statically and float64, else float32 |
 ///
 /// The weights stay where they are and change in place; they must outlive the tuner. Two names for one memory (tied
 /// weights) are one tensor. A tensor that got no gradient since the last step, and that the regularizer leaves alone,
-/// stays as it is, moments too. Memory beside the model: positions, and (1 + moments) columns of R, see memory().
+/// stays as it is, moments too. Memory beside the model: positions, and (1 + moments) columns of R, one less with
+/// update_in_backward; see memory().
 /// Example: tests/tune/fine_tuner.cpp
 template <TensorBackend Backend, Real R, class... Policies>
 class fine_tuner {
   static_assert(((detail::roles<Backend>::template count_of<Policies> > 0) && ...),
                 "sara::fine_tuner: an argument plays no role. Expected a ThresholdSelector, LowRankRegularizer, "
                 "ProgressiveScheduler, UpdateRule or RateSchedule (see the concept of that name for what it needs), or "
-                "sara::names, store_as, clip_norm, compute_in.");
+                "sara::names, store_as, clip_norm, compute_in, update_in_backward.");
   static_assert(((detail::roles<Backend>::template count_of<Policies> <= 1) && ...),
                 "sara::fine_tuner: an argument plays two roles. Expected a type that models one concept; split it.");
 
@@ -110,6 +112,7 @@ class fine_tuner {
         update_{detail::pick<role::template update>(adamw{}, policies...)},
         schedule_{detail::pick<role::template rate>(constant_rate{}, policies...)},
         clip_{detail::pick<role::template clip>(std::optional<clip_norm>{}, policies...)},
+        in_backward_{detail::pick<role::template in_backward>(sara::update_in_backward{false}, policies...)},
         sums_{backend_.template allocate<detail::step_sums>(1)} {
     names const every_name;
     auto const learners =
@@ -139,7 +142,7 @@ class fine_tuner {
     auto* const sums = begin_sums();
     low_rank_.add(backend_, segments_, arena_, steps_, &sums->regularizer_loss);
     if (clips()) {
-      squared_norm(backend_, arena_.gradient(), arena_.slots(), &sums->squared_norm);
+      add_squared_norm(&sums->squared_norm);
       clip_factor(backend_, &sums->squared_norm, clip_->max, &sums->clip_factor);
     }
     detail::count_at_or_above(backend_, segments_, &sums->update.at_or_above);
@@ -166,9 +169,7 @@ class fine_tuner {
   /// @throws value_error  where gradients are clipped: their norm is over all tensors; for a rate that step() refuses
   /// Complexity: O(learning entries of the tensor), and what the regularizer takes. Does not synchronise.
   void update_in_backward(std::string_view name) {
-    detail::require<value_error>(!clips(), "fine_tuner: update_in_backward('", name,
-                                 "') expected a tuner without clip_norm, whose norm is over all tensors, got one of ",
-                                 clip_ ? clip_->max : 0.0);
+    require_no_clipping(detail::text("update_in_backward('", name, "')"));
     auto const at = index_[name];
     if (!at || segments_[*at].phase == detail::step_phase::updated) return;
     auto const rate = current_rate();
@@ -177,11 +178,16 @@ class fine_tuner {
     detail::update_entries(backend_, std::span{&segments_[*at], 1}, arena_, update_, rate, nullptr, &sums->update);
   }
 
+  /// Whether it was made with a sara::update_in_backward.
+  [[nodiscard]] bool updates_in_backward() const noexcept { return in_backward_.enabled; }
+
   /// Forgets the gradients since the last step. What was updated in the backward pass stays so.
   void zero_gradient() {
-    set_zero(backend_, arena_.gradient(), arena_.slots());
-    for (auto& s : segments_)
+    detail::each_gradient(arena_, segments_, [&](R* column, std::int64_t count) { set_zero(backend_, column, count); });
+    for (auto& s : segments_) {
+      arena_.take_back(s);
       if (s.phase == detail::step_phase::has_gradient) s.phase = detail::step_phase::untouched;
+    }
   }
 
   /// Leaves a tensor alone until it is thawed: its handle ignores what it is given and the regularizer passes it over.
@@ -237,7 +243,8 @@ class fine_tuner {
 
   /// The same from a state's file that was read already.
   void load_state(safetensors const& file) {
-    auto loaded = detail::state_reader<Backend, R, store_type>{backend_, update_.moments()}.read(file, segments_);
+    auto loaded = detail::state_reader<Backend, R, store_type>{backend_, update_.moments(), in_backward_.enabled}.read(
+        file, segments_);
     auto const rate = validated_rate(loaded.segments);
     for (auto const& s : segments_) put_back(s);
     base_rate_ = rate;
@@ -285,11 +292,11 @@ class fine_tuner {
   /// The highest learning rate: the schedule's, or eq. 12 of the largest threshold of the selection.
   [[nodiscard]] double base_rate() const noexcept { return base_rate_; }
 
-  /// Norm of all compact gradients since the last step, without the regularizer's: a step whose gradient is not finite
-  /// can be left out by zero_gradient(). Synchronises.
+  /// Norm of all compact gradients since the last step that are still to be used, without the regularizer's: a step
+  /// whose gradient is not finite can be left out by zero_gradient(). Synchronises.
   [[nodiscard]] double gradient_norm() const {
     auto sum = backend_.template allocate<double>(1);
-    squared_norm(backend_, arena_.gradient(), arena_.slots(), sum.data());
+    add_squared_norm(sum.data());
     double squared = 0;
     backend_.download(sum.data(), std::span{&squared, 1});
     return std::sqrt(squared);
@@ -302,7 +309,7 @@ class fine_tuner {
     if (!at) return {};
     auto const& s = segments_[*at];
     std::vector<R> out(static_cast<std::size_t>(s.count()));
-    backend_.download(arena_.gradient() + s.first, std::span{out});
+    if (auto const* const gradient = arena_.gradient_of(s)) backend_.download(gradient, std::span{out});
     return out;
   }
 
@@ -369,12 +376,13 @@ class fine_tuner {
                                  update_.moments());
     detail::require<value_error>(!clip_ || clip_->max > 0, "clip_norm: expected a norm above 0, got ",
                                  clip_ ? clip_->max : 0.0);
+    if (in_backward_.enabled) require_no_clipping("update_in_backward");
     return rate.value_or(0);
   }
 
   /// Gives every tensor its slots in a new arena and fills the masters from the weights.
   void lay_out() {
-    arena_ = detail::make_arena<R>(backend_, segments_, update_.moments());
+    arena_ = detail::make_arena<R>(backend_, segments_, update_.moments(), in_backward_.enabled);
     for (auto const& s : segments_)
       if (s.has_master()) gather(backend_, s.weights, s.store().ref(), arena_.master() + s.first);
     low_rank_.list(backend_, segments_);
@@ -389,6 +397,15 @@ class fine_tuner {
   [[nodiscard]] double current_rate() const { return rate_of_step(base_rate_, steps_); }
   /// Whether the update must wait for the norm of the whole gradient.
   [[nodiscard]] bool clips() const { return clip_ && std::isfinite(clip_->max); }
+  void require_no_clipping(std::string const& who) const {
+    detail::require<value_error>(!clips(), "fine_tuner: ", who,
+                                 " expected a tuner without clip_norm, whose norm is over all tensors, got one of ",
+                                 clip_ ? clip_->max : 0.0);
+  }
+  void add_squared_norm(double* squared) const {
+    detail::each_gradient(arena_, segments_,
+                          [&](R const* column, std::int64_t count) { squared_norm(backend_, column, count, squared); });
+  }
 
   /// The sums of the step to come: zero at its first update.
   detail::step_sums* begin_sums() {
@@ -402,6 +419,7 @@ class fine_tuner {
   update_type update_;
   rate_type schedule_;
   std::optional<clip_norm> clip_;
+  sara::update_in_backward in_backward_;
   double base_rate_ = 0;
   std::int64_t steps_ = 0;
   bool sums_begun_ = false;   // an update of the step to come has been

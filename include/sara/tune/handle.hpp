@@ -89,7 +89,10 @@ class tensor_handle {
 
   /// Says that a gradient comes without a call of `accumulate`: in a replayed CUDA graph, say. The next step moves the
   /// tensor, as after `accumulate`.
+  /// @throws value_error  for a tuner with update_in_backward, whose gradients have no place of their own
   void expect_gradient() {
+    detail::require<value_error>(!columns_->lends_gradients(),
+                                 "expect_gradient: expected a tuner without update_in_backward, got one with it");
     add([](auto&, R*) {});
   }
 
@@ -106,7 +109,7 @@ class tensor_handle {
         "' was updated in this backward pass: expected step() before its next gradient, got one");
     auto const named = [&](error const& e) { return detail::text("'", s.name, "': ", e.what()); };
     try {
-      f(s, columns_->gradient() + s.first);
+      f(s, columns_->gradient_of(*backend_, s));
     } catch (shape_error const& e) {
       throw shape_error(named(e));
     } catch (memory_error const& e) {

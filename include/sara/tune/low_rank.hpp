@@ -92,7 +92,7 @@ class low_rank_pass {
     for (auto const m : turn) {
       auto& s = segment_of(m);
       gather(backend, s.weights, s.store().ref(), column);
-      matrices.push_back({s.store().ref(), column, columns.gradient() + s.first, losses_.data() + m});
+      matrices.push_back({s.store().ref(), column, columns.gradient_of(backend, s), losses_.data() + m});
       column += s.count();
       s.phase = step_phase::has_gradient;
     }

@@ -93,7 +93,7 @@ void update_entries(Backend const& backend, std::span<Segment> segments, arena<B
         if (s.phase == step_phase::has_gradient) {
           entry const of_slot{s.weights.template as<T>(),
                               s.has_master() ? columns.master() + s.first : nullptr,
-                              columns.gradient() + s.first,
+                              columns.gradient_of(backend, s),
                               rule.moments() > 0 ? columns.moments() + s.first : nullptr,
                               columns.slots(),
                               rule.moments(),
@@ -110,6 +110,7 @@ void update_entries(Backend const& backend, std::span<Segment> segments, arena<B
     if (s.phase == step_phase::has_gradient) {
       s.phase = step_phase::updated;
       ++s.t;
+      columns.take_back(s);
     }
 }
 
@@ -156,7 +157,7 @@ template <class Backend, Real R, class Segment, ProgressiveScheduler Scheduler>
     s.t = 0;
     old_first.push_back(s.first);
   }
-  auto out = make_arena<R>(backend, segments, moments);
+  auto out = make_arena<R>(backend, segments, moments, columns.lends_gradients());
   for (std::size_t i = 0; i < segments.size(); ++i)
     if (segments[i].has_master())
       for_each(backend, all_positions{segments[i].count()},

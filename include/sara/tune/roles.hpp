@@ -14,6 +14,7 @@
 #include <sara/tensor/traits.hpp>
 #include <sara/update/clip.hpp>
 #include <sara/update/concept.hpp>
+#include <sara/update/in_backward.hpp>
 
 namespace sara {
 
@@ -52,10 +53,13 @@ struct policy_roles {
   struct filter : std::is_same<P, names> {};
   template <class P>
   struct clip : std::is_same<P, clip_norm> {};
+  template <class P>
+  struct in_backward : std::is_same<P, update_in_backward> {};
 
   template <class P>
-  static constexpr int count_of = selector<P>::value + scheduler<P>::value + update<P>::value + rate<P>::value +
-                                  store<P>::value + real<P>::value + filter<P>::value + clip<P>::value;
+  static constexpr int count_of =
+      selector<P>::value + scheduler<P>::value + update<P>::value + rate<P>::value + store<P>::value + real<P>::value +
+      filter<P>::value + clip<P>::value + in_backward<P>::value;
 };
 
 /// All roles.
@@ -83,7 +87,7 @@ template <template <class> class Role, class Default, class... Policies>
   static_assert((0 + ... + int{Role<Policies>::value}) <= 1,
                 "sara::fine_tuner: two arguments play the same role. Expected at most one of each: ThresholdSelector, "
                 "LowRankRegularizer, ProgressiveScheduler, UpdateRule, RateSchedule, store_as, names, clip_norm, "
-                "compute_in.");
+                "compute_in, update_in_backward.");
   auto const found = std::tuple_cat(tuple_if<Role<Policies>::value>(policies)...);
   if constexpr (std::tuple_size_v<decltype(found)> == 1)
     return std::get<0>(found);

@@ -46,12 +46,13 @@ struct segment {
   std::optional<double> threshold = {};
   std::int64_t not_finite = 0;
   std::uint64_t base_hash = 0;
-  std::vector<R> original = {};                              // [selected], host memory
-  std::int64_t first = 0;                                    // slot in the arena's columns
-  std::int64_t t = 0;                                        // steps since its moments started
-  step_phase phase = step_phase::untouched;                  // since the last step
-  bool frozen = false;                                       // takes no gradient for now
-  std::optional<typename Backend::sampling_plan> plan = {};  // of store(), from the first sampled product on
+  std::vector<R> original = {};                                   // [selected], host memory
+  std::int64_t first = 0;                                         // slot in the arena's columns
+  std::int64_t t = 0;                                             // steps since its moments started
+  step_phase phase = step_phase::untouched;                       // since the last step
+  std::optional<typename Backend::template buffer<R>> lent = {};  // gradient, where the arena has no column of them
+  bool frozen = false;                                            // takes no gradient for now
+  std::optional<typename Backend::sampling_plan> plan = {};       // of store(), from the first sampled product on
 
   [[nodiscard]] Store const& store() const { return reselected ? *reselected : selected; }
   [[nodiscard]] std::int64_t count() const { return store().count(); }

@@ -64,7 +64,9 @@ class state_writer {
       auto values = backend_.template allocate<R>(s.selected.count());
       gather(backend_, s.weights, s.selected.ref(), values.data());
       file.add(s.name + ".value", on_host(values.data(), s.selected.count()));
-      file.add(s.name + ".gradient", on_host(columns.gradient() + s.first, s.count()));
+      auto const* const gradient = columns.gradient_of(s);
+      file.add(s.name + ".gradient",
+               gradient ? on_host(gradient, s.count()) : std::vector<R>(static_cast<std::size_t>(s.count())));
       for (int k = 0; k < moments_; ++k)
         file.add(s.name + ".moment" + std::to_string(k),
                  on_host(columns.moments() + k * columns.slots() + s.first, s.count()));
@@ -100,7 +102,9 @@ struct loaded_state {
 template <class Backend, Real R, class Store>
 class state_reader {
  public:
-  state_reader(Backend const& backend, int moments) : backend_{backend}, moments_{moments} {}
+  /// @param lends_gradients  see make_arena
+  state_reader(Backend const& backend, int moments, bool lends_gradients)
+      : backend_{backend}, moments_{moments}, lends_gradients_{lends_gradients} {}
 
   [[nodiscard]] loaded_state<Backend, R, Store> read(safetensors const& file,
                                                      std::vector<segment<Backend, Store, R>> const& tensors) const {
@@ -165,9 +169,10 @@ class state_reader {
       out.values.push_back(backend_.template allocate<R>(std::ssize(positions)));
       put(file.read<R>(tensor.name + ".value", std::ssize(positions)), out.values.back().data());
     }
-    out.arena = make_arena<R>(backend_, out.segments, moments_);
-    for (auto const& s : out.segments) {
-      put(file.read<R>(s.name + ".gradient", s.count()), out.arena.gradient() + s.first);
+    out.arena = make_arena<R>(backend_, out.segments, moments_, lends_gradients_);
+    for (auto& s : out.segments) {
+      auto const gradient = file.read<R>(s.name + ".gradient", s.count());
+      if (s.phase == step_phase::has_gradient) put(gradient, out.arena.gradient_of(backend_, s));
       for (int k = 0; k < moments_; ++k)
         put(file.read<R>(s.name + ".moment" + std::to_string(k), s.count()),
             out.arena.moments() + k * out.arena.slots() + s.first);
@@ -187,6 +192,7 @@ class state_reader {
 
   Backend const& backend_;
   int moments_;
+  bool lends_gradients_;
 };
 
 }  // namespace sara::detail

@@ -16,13 +16,13 @@
 
 namespace sara::detail {
 
-/// The lists of all ranges, one after the other in a few pieces of memory.
+/// The lists of all ranges, one after the other in pieces of memory, each as long as those before it together.
 class kept_lists {
  public:
   using list = std::span<std::uint16_t const>;
 
   /// @param most  entries that all lists have together
-  explicit kept_lists(std::int64_t most) : piece_{static_cast<std::size_t>(std::min(most, longest_piece_))} {}
+  explicit kept_lists(std::int64_t most) : most_{most} {}
 
   /// A copy, as long as this lives. Any thread may call it.
   [[nodiscard]] list keep(list numbers) {
@@ -32,26 +32,30 @@ class kept_lists {
   }
 
  private:
-  static constexpr std::int64_t longest_piece_ = 1 << 22;  // 8 MiB: with huge pages, and mostly used
+  static constexpr std::int64_t shortest_piece_ = 1 << 18, longest_piece_ = 1 << 22;  // 8 MiB: on huge pages
 
   [[nodiscard]] std::uint16_t* room(std::size_t n) {
     std::lock_guard const lock{mutex_};
-    if (pieces_.empty() || used_ + n > piece_) {
-      pieces_.push_back(host_buffer<std::uint16_t>::for_overwrite(static_cast<std::int64_t>(piece_)));
+    if (pieces_.empty() || used_ + n > pieces_.back().size()) {
+      auto const length = std::min(most_, std::clamp(held_, shortest_piece_, longest_piece_));
+      pieces_.push_back(host_buffer<std::uint16_t>::for_overwrite(length));
+      held_ += length;
       used_ = 0;
     }
     return pieces_.back().data() + std::exchange(used_, used_ + n);
   }
 
   std::mutex mutex_;
-  std::size_t piece_;  // numbers of one piece
-  std::size_t used_ = 0;
+  std::int64_t most_;
+  std::int64_t held_ = 0;  // numbers that all pieces have room for
+  std::size_t used_ = 0;   // of the last piece
   std::vector<host_buffer<std::uint16_t>> pieces_;
 };
 
 /// One pass over the weights lists each range's entries; then positions are written from the lists, once their number
 /// is known.
-/// Complexity: one read of the tensor. Extra memory: two bytes a selected entry and a tie, in pieces of 8 MiB at most.
+/// Complexity: one read of the tensor. Extra memory: two bytes a selected entry and a tie, in pieces of 512 KiB, then
+/// twice as much, up to 8 MiB.
 template <Score S>
 [[nodiscard]] compaction<host_buffer<std::int64_t>> compact(thread_pool& pool, scored_tensor<S> const& scored,
                                                             key_cut limit) {

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+namespace sara {
+
+/// Every tensor is updated in the middle of the backward pass, by fine_tuner::update_in_backward, or by
+/// sara::torch::optimizer of its own accord: an argument of both. A tensor's gradient then has memory from its first
+/// sum to its update only, and what is held beside the model is that of the largest tensor instead of a column for all.
+///
+/// No clip_norm, whose norm is over all tensors; one backward pass a step; handles are for one thread at a time.
+struct update_in_backward {
+  bool enabled = true;
+};
+
+}  // namespace sara
