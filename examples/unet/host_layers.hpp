@@ -80,9 +80,6 @@ struct host_layers {
   static void enlarge_backward(context const& run, const_activation const& dy, activation const& dx) {
     unet::enlarge_backward<Real>(run.pool, dy, dx);
   }
-  static void copy(context const& run, const_activation const& from, activation const& to) {
-    copy_strips<Real>(run.pool, from, to);
-  }
 
   /// Pictures [batch, channels, height, width] of the host become an activation, and back.
   static void write(context const& run, std::span<Real const> pictures, activation const& to) {

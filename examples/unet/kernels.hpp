@@ -189,7 +189,7 @@ struct product_call {
   std::span<Real const> bias;
   strips<Real> const& outputs;
   vector_places<Real> const& places;
-  bool accumulate;
+  strips<Real const> plus;
 
   [[nodiscard]] std::int64_t blocks() const { return round_up(outputs.channels, channel_block) / channel_block; }
 
@@ -207,11 +207,11 @@ struct product_call {
     if (!bias.empty())
       for (int r = 0; r < rows; ++r)
         for (auto& s : sum[r]) s += bias[static_cast<std::size_t>(first + r)];
-    if (accumulate)
+    if (plus.first)
       for (int r = 0; r < rows; ++r)
         for (std::size_t v = 0; v < position_block; ++v) {
           vector<Real> y;
-          detail::load<Rows, Real>(y, outputs[first + r] + begins[v], pitch);
+          detail::load<Rows, Real>(y, plus[first + r] + begins[v], pitch);
           sum[r][v] += y;
         }
     auto const size_of_block = static_cast<std::int64_t>(sources.size()) * channel_block;
@@ -237,14 +237,14 @@ struct product_call {
 /// @param sources     first position of each source; readable over outputs.grid.span()
 /// @param packed      weights from `pack_weights` for as many outputs and sources
 /// @param bias        [outputs], or empty for none
-/// @param accumulate  adds to the outputs instead of overwriting them
+/// @param plus        what the sums are added to, maybe the outputs themselves; without a first one, nothing
 /// Each output is one sum in the order of k, so the bits do not depend on the threads.
 /// @par Complexity  2 · outputs · sources · pixels flops
 template <class Real>
 void shifted_product(sara::thread_pool& pool, std::span<Real const* const> sources, std::span<Real const> packed,
-                     std::span<Real const> bias, strips<Real> const& outputs, bool accumulate = false) {
+                     std::span<Real const> bias, strips<Real> const& outputs, strips<Real const> const& plus = {}) {
   vector_places<Real> const places{outputs.grid};
-  product_call<Real> const call{sources, packed, bias, outputs, places, accumulate};
+  product_call<Real> const call{sources, packed, bias, outputs, places, plus};
   auto const tile = places.rows_of_vector == 4   ? &product_call<Real>::template tile<4>
                     : places.rows_of_vector == 2 ? &product_call<Real>::template tile<2>
                                                  : &product_call<Real>::template tile<1>;

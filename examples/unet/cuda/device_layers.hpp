@@ -59,9 +59,6 @@ struct device_layers {
   static void enlarge_backward(context const& run, const_activation const& dy, activation const& dx) {
     device_enlarge_backward<Executor, real>(run, dy, dx);
   }
-  static void copy(context const& run, const_activation const& from, activation const& to) {
-    run.machine.launch(from.channels, from.pitch(), detail::convert<real, real>{from.first, to.first, from.pitch()});
-  }
 
   /// Pictures [batch, channels, height, width] of the host become an activation, and back.
   static void write(context const& run, std::span<real const> pictures, activation const& to) {

@@ -37,8 +37,7 @@ class basic_attention {
     norm_.forward(run, x, normal_);
     qkv_.forward(run, normal_, qkv_out_);
     heads_.forward(run, qkv_out_, mixed_);
-    Layers::copy(run, x, y);
-    proj_.forward(run, mixed_, y, true);
+    proj_.forward(run, mixed_, y, x);
     if (!run.training) release();
   }
 
@@ -55,8 +54,7 @@ class basic_attention {
     qkv_out_.reset();
     qkv_.backward_weight(run, dqkv, normal_, sink);
     qkv_.backward_input(run, dqkv, dmixed);
-    Layers::copy(run, dy, dx);
-    norm_.backward(run, dmixed, x_, dx, sink, true);
+    norm_.backward(run, dmixed, x_, dx, sink, dy);
     release();
   }
 

@@ -105,8 +105,9 @@ class convolution {
         bias{name + ".bias", {out}, {0, zero ? 0 : bound()}} {}
 
   /// @param y  [batch, out, height / stride, width / stride]
-  /// @param accumulate  adds to y instead of overwriting it
-  void forward(context<Real> const& run, strips<Real const> const& x, strips<Real> const& y, bool accumulate = false) {
+  /// @param plus  what is added to y, maybe y itself; without a first one, nothing
+  void forward(context<Real> const& run, strips<Real const> const& x, strips<Real> const& y,
+               strips<Real const> const& plus = {}) {
     strip_buffer<Real> phases;
     auto input = x;
     if (geometry_.stride == 2) {
@@ -119,7 +120,7 @@ class convolution {
     taps_.resize(static_cast<std::size_t>(taps));
     std::iota(taps_.begin(), taps_.end(), 0);
     pack_weights<Real>(run.pool, packed_, {weight.values.data(), out_, in_ * taps, in_, taps, taps_});
-    shifted_product<Real>(run.pool, sources_, packed_, bias.values, y, accumulate);
+    shifted_product<Real>(run.pool, sources_, packed_, bias.values, y, plus);
   }
 
   /// Gradient of the input alone.
@@ -168,7 +169,7 @@ class convolution {
       for (auto const tap : taps_) sources_.push_back(dy[o] - source_of_tap(geometry_, tap, dy.grid.pitch()).offset);
     auto const taps = geometry_.taps();
     pack_weights<Real>(run.pool, packed_, {weight.values.data(), in_, taps, out_, in_ * taps, taps_});
-    shifted_product<Real>(run.pool, sources_, packed_, {}, dx, accumulate);
+    shifted_product<Real>(run.pool, sources_, packed_, {}, dx, accumulate ? dx : strips<Real>{});
   }
 
   convolution_geometry geometry_;

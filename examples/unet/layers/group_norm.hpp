@@ -63,12 +63,12 @@ class group_norm {
 
   /// @param dy           overwritten: it is the scratch memory of this pass
   /// @param x            the input of the forward pass
-  /// @param dx           may be dy itself if not `accumulate`
+  /// @param dx           may be dy itself
   /// @param dmodulation  [batch, 2 · channels], overwritten; ignored without modulation
-  /// @param accumulate   adds to dx instead of overwriting it
+  /// @param plus         what is added to dx, maybe dx itself; without a first one, nothing
   template <gradient_sink<Real> Sink>
   void backward(context<Real> const& run, strips<Real> const& dy, strips<Real const> const& x, strips<Real> const& dx,
-                Sink& sink, bool accumulate = false, matrix_view<Real const> modulation = {},
+                Sink& sink, strips<Real const> const& plus = {}, matrix_view<Real const> modulation = {},
                 matrix_view<Real> dmodulation = {}) {
     auto const batch = x.grid.batch;
     auto const per_group = channels_ / groups;
@@ -102,8 +102,9 @@ class group_norm {
         Real const* const d = dy.image(c, n);
         Real const* const from = x.image(c, n);
         Real* const to = dx.image(c, n);
-        if (accumulate)
-          for (std::int64_t p = 0; p < size; ++p) to[p] += factor * d[p] + along * from[p] + constant;
+        if (plus.first)
+          for (std::int64_t p = 0; p < size; ++p)
+            to[p] = plus.image(c, n)[p] + (factor * d[p] + along * from[p] + constant);
         else
           for (std::int64_t p = 0; p < size; ++p) to[p] = factor * d[p] + along * from[p] + constant;
         zero_padding({1, x.grid.height, x.grid.width}, to, 0, size);

@@ -46,11 +46,8 @@ class basic_residual_block {
     embedding_.forward(run, embedding, modulation);
     active2_ = run.memory.take(out_, x.grid);
     norm2_.forward(run, hidden_, active2_, modulation);
-    if (skip_)
-      skip_->forward(run, x, y);
-    else
-      Layers::copy(run, x, y);
-    conv2_.forward(run, active2_, y, true);
+    if (skip_) skip_->forward(run, x, y);
+    conv2_.forward(run, active2_, y, skip_ ? const_activation(y) : x);
     if (!run.training) release();
   }
 
@@ -63,7 +60,7 @@ class basic_residual_block {
     auto dhidden = run.memory.take(out_, dy.grid);
     conv2_.backward_input(run, dy, dhidden);
     auto const dmodulation = dmodulation_.take(run, dy.grid.batch, 2 * out_);
-    norm2_.backward(run, dhidden, hidden_, dhidden, sink, false, modulation_.view(), dmodulation);
+    norm2_.backward(run, dhidden, hidden_, dhidden, sink, {}, modulation_.view(), dmodulation);
     hidden_.reset();
     embedding_.backward_weight(run, dmodulation, embedded_, sink);
     embedding_.backward_input(run, dmodulation, dembedding, true);
@@ -74,10 +71,8 @@ class basic_residual_block {
     if (skip_) {
       skip_->backward_weight(run, dy, x_, sink);
       skip_->backward_input(run, dy, dx);
-    } else {
-      Layers::copy(run, dy, dx);
     }
-    norm1_.backward(run, dactive, x_, dx, sink, true);
+    norm1_.backward(run, dactive, x_, dx, sink, skip_ ? const_activation(dx) : dy);
     release();
   }
 

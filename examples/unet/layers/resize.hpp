@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <algorithm>
-
 #include "../parameter.hpp"
 
 namespace unet {
@@ -32,21 +30,6 @@ void enlarge_backward(sara::thread_pool& pool, strips<Real const> const& dy, str
         for (std::int64_t c = 0; c < dx.grid.width; ++c)
           to[c] = (upper[2 * c] + upper[2 * c + 1]) + (lower[2 * c] + lower[2 * c + 1]);
       }
-  });
-}
-
-/// Copies all strips, or adds them to those of `to`.
-template <class Real>
-void copy_strips(sara::thread_pool& pool, strips<Real const> const& from, strips<Real> const& to,
-                 bool accumulate = false) {
-  pool.parallel_for(from.channels, [&](std::int64_t channel) {
-    Real const* const x = from[channel];
-    Real* const y = to[channel];
-    auto const size = from.grid.size();
-    if (accumulate)
-      for (std::int64_t p = 0; p < size; ++p) y[p] += x[p];
-    else
-      std::copy(x, x + size, y);
   });
 }
 

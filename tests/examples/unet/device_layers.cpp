@@ -132,7 +132,9 @@ TEST_CASE("a device's convolution is the host's") {
         results found;
         layer.forward(on.run(), x, y);
         found.values.push_back(on.read(all_y));
-        layer.forward(on.run(), x, y, true);
+        layer.forward(on.run(), x, y, y);
+        found.values.push_back(on.read(all_y));
+        layer.forward(on.run(), x, y, dy);
         found.values.push_back(on.read(all_y));
         layer.backward_input(on.run(), dy, dx);
         found.values.push_back(on.read(dx));
@@ -168,11 +170,13 @@ TEST_CASE("a device's group normalisation is the host's") {
           auto const x = on.filled(1, 16, where), y = on.filled(2, 16, where), dy = on.filled(3, 16, where),
                      other = on.filled(4, 16, where);
           auto const& dx = accumulate ? other : dy;
+          typename Layers::const_activation plus;
+          if (accumulate) plus = y;
           results found;
           layer.forward(on.run(), x, y, modulation);
           found.values.push_back(on.read(y));
           recording_sink<Layers> sink{on.run()};
-          layer.backward(on.run(), dy, x, dx, sink, accumulate, modulation, {dvalues.data(), 3, 32});
+          layer.backward(on.run(), dy, x, dx, sink, plus, modulation, {dvalues.data(), 3, 32});
           found.values.push_back(on.read(dx));
           found.values.push_back(dvalues);
           found.gradients = sink.gradients;
@@ -203,20 +207,17 @@ TEST_CASE("a device's attention is the host's") {
   });
 }
 
-TEST_CASE("a device enlarges and copies as the host does") {
+TEST_CASE("a device enlarges as the host does") {
   pair p;
   p.agree(
       [&](auto& on) -> results {
         using Layers = typename std::remove_cvref_t<decltype(on)>::layers;
-        auto const x = on.filled(1, 3, {2, 3, 5}), dx = on.filled(2, 3, {2, 3, 5}), y = on.filled(3, 3, {2, 6, 10}),
-                   all = on.filled(4, 7, {2, 3, 5});
+        auto const x = on.filled(1, 3, {2, 3, 5}), dx = on.filled(2, 3, {2, 3, 5}), y = on.filled(3, 3, {2, 6, 10});
         results found;
         Layers::enlarge(on.run(), x, y);
         found.values.push_back(on.read(y));
         Layers::enlarge_backward(on.run(), y, dx);
         found.values.push_back(on.read(dx));
-        Layers::copy(on.run(), dx, all.view().slice(3, 3));
-        found.values.push_back(on.read(all));
         return found;
       },
       1e-300);

@@ -216,7 +216,7 @@ TEST_CASE("group normalisation's gradients are those of finite differences") {
       CHECK(padding_is_zero(y));
       recording_sink sink;
       fill<double>(dy, 2);
-      layer.backward(b.run, dy, x, dx, sink, false, modulation, {dvalues.data(), 3, 32});
+      layer.backward(b.run, dy, x, dx, sink, {}, modulation, {dvalues.data(), 3, 32});
       CHECK(padding_is_zero(dx));
       CHECK(difference_error(loss, x.view(), dx.view()) < 1e-6);
       check_parameters(layer, loss, sink);

@@ -210,9 +210,9 @@ class device_convolution {
         bias{name + ".bias", {out}} {}
 
   /// @param y  [batch, out, height / stride, width / stride]
-  /// @param accumulate  adds to y instead of overwriting it
-  void forward(context const& run, const_activation const& x, activation const& y, bool accumulate = false) {
-    run.machine.launch(out_, y.pitch(), detail::fill_rows<real>{bias.data(), y.first, y.pitch(), accumulate});
+  /// @param plus  what is added to y, maybe y itself; without a first one, nothing
+  void forward(context const& run, const_activation const& x, activation const& y, const_activation const& plus = {}) {
+    run.machine.launch(out_, y.pitch(), detail::fill_rows<real>{bias.data(), y.first, y.pitch(), plus.first});
     detail::with_operand(run.machine, [&]<class Operand>() {
       auto const depth = in_ * geometry_.taps(), pixels = y.grid.pixels();
       auto const step = detail::images_at_once(run.machine, y.grid.batch, depth * pixels);

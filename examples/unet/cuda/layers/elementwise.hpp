@@ -33,16 +33,16 @@ struct convert {
   }
 };
 
-/// y[row, column] = row's bias, or is added to it.
+/// y[row, column] = row's bias, and what is added to it where that is not null.
 template <class Real>
 struct fill_rows {
   Real const* bias;
   Real* y;
   std::int64_t pitch;
-  bool accumulate;
+  Real const* plus;
   SARA_HOST_DEVICE void operator()(std::int64_t row, std::int32_t column) const {
-    auto& to = y[row * pitch + column];
-    to = accumulate ? to + bias[row] : bias[row];
+    auto const i = row * pitch + column;
+    y[i] = plus ? plus[i] + bias[row] : bias[row];
   }
 };
 

@@ -141,11 +141,11 @@ struct input_gradient {
   Real const* along;
   Real const* constant;
   Real* dx;
-  bool accumulate;
+  Real const* plus;
   SARA_HOST_DEVICE void operator()(std::int64_t c, std::int32_t p) const {
     std::int64_t const n = p / of.pixels, g = of.group(c, n), i = c * of.pitch() + p;
     auto const value = of.inverse[g] * of.gain(c, n) * dy[i] + along[g] * x[i] + constant[g];
-    dx[i] = accumulate ? dx[i] + value : value;
+    dx[i] = plus ? plus[i] + value : value;
   }
 };
 
@@ -206,12 +206,12 @@ class device_group_norm {
 
   /// @param dy           overwritten: it is the scratch memory of this pass
   /// @param x            the input of the forward pass
-  /// @param dx           may be dy itself if not `accumulate`
+  /// @param dx           may be dy itself
   /// @param dmodulation  [batch, 2 · channels], overwritten; ignored without modulation
-  /// @param accumulate   adds to dx instead of overwriting it
+  /// @param plus         what is added to dx, maybe dx itself; without a first one, nothing
   template <class Sink>
   void backward(context const& run, activation const& dy, const_activation const& x, activation const& dx, Sink& sink,
-                bool accumulate = false, const_matrix modulation = {}, matrix_view<real> dmodulation = {}) {
+                const_activation const& plus = {}, const_matrix modulation = {}, matrix_view<real> dmodulation = {}) {
     auto const of = describe(x, modulation);
     auto const sums = channels_ * of.batch, groups = device_groups * of.batch;
     auto const scratch = run.memory.template take_elements<real>(2 * sums + 2 * groups + 2 * channels_);
@@ -222,7 +222,7 @@ class device_group_norm {
                        detail::store_two_sums<real>{plain, normal});
     run.machine.launch(1, groups, detail::group_slopes<real>{of, plain, normal, along, constant});
     run.machine.launch(channels_, x.pitch(),
-                       detail::input_gradient<real>{of, x.first, dy.first, along, constant, dx.first, accumulate});
+                       detail::input_gradient<real>{of, x.first, dy.first, along, constant, dx.first, plus.first});
     if (modulation.data)
       run.machine.launch(of.batch, channels_, detail::modulation_gradient<real>{of, plain, normal, dmodulation.data});
     hand_over(run, of, weight, normal, gradient, sink);
