@@ -155,8 +155,8 @@ class banded_convolution {
   banded_convolution(conv2d_shape const& shape, const_tensor_view const& dy, const_tensor_view const& x)
       : c_{shape}, dy_{dy}, x_{x}, rows_{phase_lines(axis(0, c_.height, c_.out_height))} {}
 
-  /// Workspace: over all threads strip_budget elements, or what a panel of all channels needs; more by what several
-  /// threads pack alike.
+  /// Workspace: over all threads twice strip_budget elements, or what two panels of all channels need; more by what
+  /// several threads pack alike.
   template <Positions P>
   void add(thread_pool& pool, P positions, host_sampling_plan const& plan, R* out) {
     auto const* const columns = plan.columns(positions);
@@ -195,12 +195,11 @@ class banded_convolution {
         pack_x(bands, group * c_.in_per_group() + channels.first, group * c_.in_per_group() + channels.last, x_pitch,
                x_strips + (group - channels.first_group) * group_pitch);
       auto const column = column_offsets(channels, x_pitch);
-      std::vector<panel> panels;
-      each_panel<R>(length, 0, 0, [&](panel const& p) { panels.push_back(p); });
+      auto const reduction = cut_panels<R>(length, panels_together_, panel_length<R>, panel_length<R>);
       add_products(plan, part,
                    strips<R>{dy_strips, dy_pitch, part.first_row, x_strips, column.data(), c_.out_per_group(),
                              c_.geometry.groups > 1 ? group_pitch : 0},
-                   std::span<panel const>{panels}, columns, out);
+                   std::span<panels const>{reduction}, columns, out);
     }
   }
 
@@ -216,20 +215,24 @@ class banded_convolution {
     auto const cols = axis(1, c_.width, c_.out_width);
     if (density >= aligned_from) {
       cols_ = tap_lines(cols);
+      aligned_ = true;
       across_ = std::max<std::int64_t>(1, vector_length<R> / c_.out_width);
       cols_.period *= across_;
       bool const fits = across_ == 1 || (across_ <= c_.batch && c_.out_height <= rows_at_a_time());
       if (cols_.period % vector_length<R> == 0 && fits) return;
     }
     cols_ = phase_lines(cols);
+    aligned_ = false;
     across_ = 1;
   }
 
-  /// Rows of all strips that fit into the budget, and at least a panel.
+  /// Rows of all strips that fit into the budget, and at least the panels that are summed together. Twice the budget
+  /// where each pixel is copied once: between two bands rows are packed for both.
   [[nodiscard]] std::int64_t rows_at_a_time() const {
     auto const x_strips = c_.in * lines();
-    return std::max(quotient_up(panel_length<R>, cols_.period),
-                    (strip_budget / cols_.period - x_strips * rows_.halo) / (c_.out + x_strips));
+    auto const budget = aligned_ ? strip_budget : 2 * strip_budget;
+    return std::max(quotient_up(panels_together_ * panel_length<R>, cols_.period),
+                    (budget / cols_.period - x_strips * rows_.halo) / (c_.out + x_strips));
   }
 
   /// Elements from the first output to the last of so many rows, padded.
@@ -338,12 +341,14 @@ class banded_convolution {
     });
   }
 
-  static constexpr std::int64_t ahead_ = 4;  // what a channel needs is asked for so many channels before
+  static constexpr std::int64_t panels_together_ = 2;  // the X of a block of columns still fits the first-level cache
+  static constexpr std::int64_t ahead_ = 4;            // what a channel needs is asked for so many channels before
   conv2d_shape c_;
   const_tensor_view dy_;
   const_tensor_view x_;
   strip_axis rows_;
   strip_axis cols_;
+  bool aligned_ = false;     ///< a copy for each column of the kernel
   std::int64_t across_ = 1;  ///< images side by side
 };
 

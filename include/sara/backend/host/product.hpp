@@ -126,16 +126,12 @@ void add_part(strided_matrix const& dy, strided_matrix const& x, host_sampling_p
   for (auto c = part.first_column; c < part.last_column; ++c)
     column[static_cast<std::size_t>(c)] = static_cast<std::uint32_t>(c - part.first_column) * panel_length<R>;
   strips<R> const packed{dy_strips, panel_length<R>, part.first_row, x_strips, column.data(), 1, 0};
-  std::vector<panel> panels;
   for (std::int64_t first = 0; first < dy.rows; first += depth) {
     auto const count = std::min(depth, dy.rows - first);
     pack_transposed(dy, {first, count, part.first_row, part.rows()}, dy_strips);
     pack_transposed(x, {first, count, part.first_column, part.columns()}, x_strips);
-    panels.clear();
-    each_panel<R>(count, 0, 0, [&](panel p) {
-      panels.push_back({p.dy * part.rows(), p.x * part.columns(), p.vectors});
-    });
-    add_products(plan, part, packed, std::span<panel const>{panels}, columns, out);
+    auto const reduction = cut_panels<R>(count, 1, panel_length<R> * part.rows(), panel_length<R> * part.columns());
+    add_products(plan, part, packed, std::span<panels const>{reduction}, columns, out);
   }
 }
 

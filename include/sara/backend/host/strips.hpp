@@ -9,6 +9,7 @@
 #include <new>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include <sara/backend/host/lanes.hpp>
 #include <sara/backend/host/sampling_plan.hpp>
@@ -53,10 +54,13 @@ template <class Use, Real R>
   return memory.get();
 }
 
-/// A part of the reduction: elements [0, vectors · vector_length) from these offsets in every strip of dY and of X.
-struct panel {
+/// Parts of the reduction whose products are summed in registers: elements [0, vectors · vector_length) from these
+/// offsets in every strip of dY and of X, and `count` times so.
+struct panels {
   std::int64_t dy, x;
-  std::int64_t vectors;  ///< panel_vectors, or a power of two below for the last one
+  std::int64_t vectors;                  ///< panel_vectors, or a power of two below for the last one
+  std::int64_t count = 1;                ///< of one that is shorter, 1
+  std::int64_t dy_step = 0, x_step = 0;  ///< from one to the next
 };
 
 /// Vectors of the panel at the start of so many elements.
@@ -73,11 +77,18 @@ template <Real R>
   return whole == length ? whole : whole + first_panel_vectors<R>(length - whole) * vector_length<R>;
 }
 
-/// Cuts `length` elements from the offsets on into panels; past the end dY is zero.
-template <Real R, class Add>
-void each_panel(std::int64_t length, std::int64_t dy, std::int64_t x, Add&& add) {
-  for (std::int64_t at = 0; at < length; at += panel_length<R>)
-    add(panel{dy + at, x + at, first_panel_vectors<R>(length - at)});
+/// Cuts `length` elements into panels, at most so many together; past the end dY is zero.
+/// @param dy_step, x_step  from one panel to the next
+template <Real R>
+[[nodiscard]] std::vector<panels> cut_panels(std::int64_t length, std::int64_t together, std::int64_t dy_step,
+                                             std::int64_t x_step) {
+  std::vector<panels> out;
+  auto const whole = length / panel_length<R>;
+  for (std::int64_t i = 0; i < whole; i += together)
+    out.push_back({i * dy_step, i * x_step, panel_vectors, std::min(together, whole - i), dy_step, x_step});
+  if (auto const rest = length - whole * panel_length<R>; rest > 0)
+    out.push_back({whole * dy_step, whole * x_step, first_panel_vectors<R>(rest)});
+  return out;
 }
 
 /// Strips in the workspace, those of one part of a plan. That of row r starts at dy + (r - first_row) · dy_pitch; that
@@ -93,29 +104,37 @@ struct strips {
   std::int64_t group_pitch;
 };
 
-/// out[k] += dY strip · X strip of column k, for N columns and the length of a panel.
-/// 2 · N · length flops; one read of each column's strip, the row's stays in registers.
+/// out[k] += dY strip · X strip of column k, for N columns and the panels' length.
+/// 2 · N · length flops; one read of each column's strip, the row's stays in registers for a panel.
 template <std::size_t N, std::int64_t Vectors, Real R>
-SARA_INLINE void add_chunk(R const* dy, R const* x, std::uint32_t const* column, std::uint16_t const* columns, R* out) {
+SARA_INLINE void add_chunk(R const* dy, R const* x, panels const& p, std::uint32_t const* column,
+                           std::uint16_t const* columns, R* out) {
   constexpr auto n = lane_count<R>;
   constexpr auto length = vector_length<R>;
   lanes<R> sums[(N + n - 1) / n * n];
-  lanes<R> row[Vectors];
-  SARA_UNROLL
-  for (std::int64_t i = 0; i < Vectors; ++i) load<R>(row[i], dy + i * length);
+  R const* strip[N];
   SARA_UNROLL
   for (std::size_t k = 0; k < N; ++k) {
-    R const* const strip = x + column[columns[k]];
-    lanes<R> v;
-    load<R>(v, strip);
-    lanes<R> sum = row[0] * v;
-    SARA_UNROLL
-    for (std::int64_t i = 1; i < Vectors; ++i) {
-      load<R>(v, strip + i * length);
-      sum += row[i] * v;
-    }
-    sums[k] = sum;
+    strip[k] = x + column[columns[k]];
+    sums[k] = lanes<R>{};
   }
+  auto left = Vectors == panel_vectors ? p.count : 1;  // shorter ones are alone
+  do {
+    lanes<R> row[Vectors];
+    SARA_UNROLL
+    for (std::int64_t i = 0; i < Vectors; ++i) load<R>(row[i], dy + i * length);
+    SARA_UNROLL
+    for (std::size_t k = 0; k < N; ++k) {
+      SARA_UNROLL
+      for (std::int64_t i = 0; i < Vectors; ++i) {
+        lanes<R> v;
+        load<R>(v, strip[k] + i * length);
+        sums[k] += row[i] * v;
+      }
+      strip[k] += p.x_step;
+    }
+    dy += p.dy_step;
+  } while (Vectors == panel_vectors && --left > 0);
   SARA_UNROLL
   for (std::size_t first = 0; first < N; first += n) {
     constexpr auto last_count = (N - 1) % n + 1;
@@ -132,9 +151,9 @@ SARA_INLINE void add_chunk(R const* dy, R const* x, std::uint32_t const* column,
   }
 }
 
-/// Adds the products of one panel at the slots of one run, whose chunks have N entries.
+/// Adds the products of some panels at the slots of one run, whose chunks have N entries.
 template <std::size_t N, std::int64_t Vectors, Real R>
-void add_run(host_sampling_plan const& plan, host_sampling_plan::run const& run, strips<R> const& s, panel const& p,
+void add_run(host_sampling_plan const& plan, host_sampling_plan::run const& run, strips<R> const& s, panels const& p,
              std::uint16_t const* columns, R* out) {
   constexpr std::size_t ahead = 3;  // what a chunk needs is asked for so many chunks before
   auto const chunks = plan.chunks();
@@ -154,21 +173,21 @@ void add_run(host_sampling_plan const& plan, host_sampling_plan::run const& run,
     R const* const dy = s.dy + (chunk.row() - s.first_row) * s.dy_pitch + p.dy;
     R const* x = s.x + p.x;
     if (s.group_pitch != 0) x += (chunk.row() / s.rows_of_group - first_group) * s.group_pitch;
-    add_chunk<N, Vectors, R>(dy, x, column, columns + chunk.slot(), out + chunk.slot());
+    add_chunk<N, Vectors, R>(dy, x, p, column, columns + chunk.slot(), out + chunk.slot());
   }
 }
 
 /// out[j] += the product of the strips of row_j and column_j, panel after panel, for every slot of a part of the plan.
 template <Real R>
 void add_products(host_sampling_plan const& plan, host_sampling_plan::part const& part, strips<R> const& s,
-                  std::span<panel const> panels, std::uint16_t const* columns, R* out) {
+                  std::span<panels const> reduction, std::uint16_t const* columns, R* out) {
   static constexpr auto longest = static_cast<std::size_t>(host_sampling_plan::longest_chunk);
   static constexpr auto add_by_vectors_and_length = []<std::size_t... At>(std::index_sequence<At...>) {
     return std::array{&add_run<At % longest + 1, std::int64_t{1} << At / longest, R>...};
   }
   (std::make_index_sequence<longest * std::bit_width(static_cast<std::uint64_t>(panel_vectors))>{});
   for (auto piece = part.first_piece; piece < part.last_piece; ++piece)
-    for (auto const& p : panels) {
+    for (auto const& p : reduction) {
       auto const first = longest * static_cast<std::size_t>(std::countr_zero(static_cast<std::uint64_t>(p.vectors)));
       for (auto const& run : plan.piece(piece))
         add_by_vectors_and_length[first + static_cast<std::size_t>(run.length - 1)](plan, run, s, p, columns, out);
