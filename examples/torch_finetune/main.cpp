@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -103,7 +104,9 @@ int main(int argc, char** argv) try {
   std::printf("| | new style | old styles | trained weights | peak memory | time |\n|---|---|---|---|---|---|\n");
   std::fflush(stdout);
   for (std::string const method : {"base", "full", "sara", "lora"})
-    if (std::system(("'" + std::string(argv[0]) + "' " + method + " '" + base + "'").c_str()) != 0) return 1;
+    if (std::system((std::ostringstream{} << "'" << argv[0] << "' " << method << " '" << base << "'").str().c_str()) !=
+        0)
+      return 1;
   std::filesystem::remove(base);
   return 0;
 } catch (std::exception const& error) {

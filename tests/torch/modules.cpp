@@ -74,6 +74,27 @@ TEST_CASE("sampled and gathered layers train alike") {
   }
   for (auto const& p : gathered->named_parameters())
     CHECK(torch::allclose(p.value(), sampled->named_parameters()[p.key()], 0, 2e-5));
+
+  // Updated in the backward pass, over a saved state in the middle: the same bits.
+  auto early = convolutions();
+  auto settings_early = settings;
+  settings_early.in_backward = true;
+  auto of_early = make_optimizer(*early, settings_early);
+  sara::torch::sample_layers(*early);
+  for (int step = 0; step < 4; ++step) {
+    torch::manual_seed(static_cast<std::uint64_t>(step));
+    auto const x = torch::randn({4, 3, 8, 8});
+    auto const target = torch::randint(10, {4}, torch::kLong);
+    torch::cross_entropy_loss(early->forward(x), target).backward();
+    of_early->step();
+    if (step != 1) continue;
+    std::stringstream state;
+    torch::save(*of_early, state);
+    of_early.reset();
+    of_early = make_optimizer(*early, settings_early);
+    torch::load(*of_early, state);
+  }
+  for (auto const& p : sampled->named_parameters()) CHECK(torch::equal(p.value(), early->named_parameters()[p.key()]));
 }
 
 TEST_CASE("drop-in modules have libtorch's options, parameters and files, and clone as what they are") {

@@ -278,16 +278,39 @@ TEST_CASE("updates in the backward pass give the bits of updates in the step, at
   }
 }
 
+TEST_CASE("leaves over one memory are moved in the step, whoever comes first") {
+  auto const run = [](bool in_backward) {
+    torch::manual_seed(8);
+    auto const a = torch::randn({6, 6}).mul_(0.1).requires_grad_();
+    auto const b = a.detach().requires_grad_();
+    sara::torch::named_tensors const weights{{"a", a}, {"b", b}};
+    auto const optimizer = make_optimizer(weights, {.in_backward = in_backward});
+    for (int step = 0; step < 3; ++step) {
+      auto const x = torch::randn({4, 6});
+      x.matmul(a).tanh().matmul(b).square().mean().backward();
+      optimizer->step();
+    }
+    return a.detach().clone();
+  };
+  CHECK(torch::equal(run(true), run(false)));
+}
+
 TEST_CASE("what an update in the backward pass refuses") {
   two_layers model;
   CHECK(complaint<sara::value_error>([&] { make_optimizer(model, {.clip = 1, .in_backward = true}); },
                                      {"update_in_backward", "clip_norm"}) == "");
   auto const optimizer = make_optimizer(model, {.in_backward = true});
+  two_layers base;
+  sara::test::copy_weights(model, base);
   batch_of const batch{0};
   auto const loss = torch::mse_loss(model.forward(batch.x), batch.y);
   loss.backward({}, /*retain_graph=*/true);
   CHECK_THROWS_AS(loss.backward(), c10::Error);  // the graph's weights are no longer there
   CHECK(complaint<sara::value_error>([&] { backward(model, batch_of{1}); }, {"'fc2", "step()"}) == "");
+  optimizer->zero_grad();  // too late for what has been moved: it is not selected anew
+  auto const delta = optimizer->adapter().tensors.at("fc2.weight");
+  CHECK(delta.base_hash == make_optimizer(base)->adapter().tensors.at("fc2.weight").base_hash);
+  CHECK(std::get<std::vector<float>>(delta.delta) != std::vector<float>(delta.positions.size()));
   optimizer->step();
   optimizer->param_groups()[0].options().set_lr(-1);
   CHECK(complaint<sara::value_error>([&] { backward(model, batch_of{1}); }, {"learning rate", "-1"}) == "");

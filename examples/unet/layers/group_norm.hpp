@@ -86,6 +86,7 @@ class group_norm {
         if (activate_) {
           auto const [slope, offset] = line(c, n, batch, modulation);
           for (std::int64_t p = 0; p < size; ++p) d[p] *= silu_slope(slope * from[p] + offset);
+          zero_padding({1, x.grid.height, x.grid.width}, d, 0, size);  // 0 · NaN would stay there
         }
         auto const sum = sum_of<Real>(d, size);
         auto const against = inverse * (dot_of<Real>(d, from, size) - mean * sum);

@@ -138,14 +138,16 @@ struct plan {
 /// those to be dropped. Computation is in float32, or in float64 with a compute_in<double>; narrower weights have
 /// float32 masters.
 ///
-/// With a sara::update_in_backward each weight is moved as soon as its gradient is complete, and step() only counts:
-/// one backward pass a step, without clipping.
+/// With a sara::update_in_backward each weight is moved as soon as its gradient is complete, and step() has the rest:
+/// weights that only the regularizer moves, or that share memory. One backward pass a step, without clipping; what has
+/// been moved cannot be dropped.
 ///
 /// One weight, one optimizer of this kind. Weights must keep their memory from the first backward pass on; see
 /// docs/torch.md for what else sees them. Example: tests/torch/optimizer.cpp
 class optimizer : public ::torch::optim::Optimizer {
  public:
   optimizer(optimizer&&) = delete;  // the backward pass knows where it is
+  ~optimizer() override { training_->stop(); }
 
   /// @throws what fine_tuner throws when it is made, and value_error for a weight that another optimizer has
   /// Complexity and memory: as fine_tuner.

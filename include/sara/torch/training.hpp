@@ -89,12 +89,19 @@ class training final : public gradient_taker {
 
   void finish(std::size_t i) override {
     std::scoped_lock const lock{mutex_};
-    auto& w = weights_[i];
-    if (!w.touched || !tuner_->updates_in_backward()) return;
+    auto const& w = weights_[i];
+    if (!w.touched || w.shares_memory || !before_update_ || !tuner_->updates_in_backward()) return;
     at::NoGradGuard const no_grad;
     before_update_();
     tuner_->update_in_backward(w.name);
+    updated_ = true;
     ::torch::autograd::impl::bump_version(w.tensor);
+  }
+
+  /// Calls back no more.
+  void stop() {
+    std::scoped_lock const lock{mutex_};
+    before_update_ = nullptr;
   }
 
   /// Takes in what lies in `.grad`, from graphs that are older than the nodes or from the user's hand; then one step.
@@ -114,7 +121,7 @@ class training final : public gradient_taker {
       if (w.touched || (all && tuner_->learns(w.name))) ::torch::autograd::impl::bump_version(w.tensor);
       w.touched = false;
     }
-    pending_ = false;
+    pending_ = updated_ = false;
   }
 
   void zero_gradient() {
@@ -124,7 +131,7 @@ class training final : public gradient_taker {
       w.tensor.mutable_grad().reset();
       w.touched = false;
     }
-    pending_ = false;
+    pending_ = updated_;
   }
 
   /// Goes on where a state was collected. The weights may be the base weights, or what had been learned by then.
@@ -171,7 +178,8 @@ class training final : public gradient_taker {
     placement where;
     std::int64_t version;  // of its elements when selection was
     std::shared_ptr<gather_node> node = nullptr;
-    bool touched = false;  // has had a gradient since the last step
+    bool touched = false;        // has had a gradient since the last step
+    bool shares_memory = false;  // with another of them, whose layers may still need it
   };
 
   training(named_tensors weights, maker make) : named_{std::move(weights)}, make_{std::move(make)} {
@@ -185,6 +193,7 @@ class training final : public gradient_taker {
           "': expected a weight that no other sara optimizer trains, got one that is trained already");
       weights_.push_back({name, tensor, placement::of(tensor), tensor._version()});
     }
+    note_weights();
     tuner_ = make_(named_);
   }
 
@@ -226,10 +235,13 @@ class training final : public gradient_taker {
   }
 
   void note_weights() {
+    std::map<void const*, int> uses;
     for (auto& w : weights_) {
       w.where = placement::of(w.tensor);
       w.version = w.tensor._version();
+      ++uses[w.where.data];
     }
+    for (auto& w : weights_) w.shares_memory = uses[w.where.data] > 1;
   }
 
   /// What has happened to the weights since, before a gradient of one of them.
@@ -282,6 +294,7 @@ class training final : public gradient_taker {
   std::vector<trained_weight> weights_;  // each tensor once
   std::unique_ptr<any_tuner> tuner_;
   bool pending_ = false;  // a gradient since the last step
+  bool updated_ = false;  // an update in the backward pass since then
 };
 
 }  // namespace sara::torch::detail

@@ -22,11 +22,11 @@ class arena {
   /// All columns zero.
   /// @param moments       columns of the update rule
   /// @param master_slots  the first so many slots have a master value
-  /// @param lent_slots    0 for a column of gradients, or the slots of the largest tensor, to which they are lent
-  arena(Backend const& backend, std::int64_t slots, int moments, std::int64_t master_slots, std::int64_t lent_slots)
+  /// @param lends_gradients  instead of having a column of them
+  arena(Backend const& backend, std::int64_t slots, int moments, std::int64_t master_slots, bool lends_gradients)
       : slots_{slots},
-        lent_slots_{lent_slots},
-        gradient_{backend.template allocate<R>(lent_slots > 0 ? 0 : slots)},
+        lends_gradients_{lends_gradients},
+        gradient_{backend.template allocate<R>(lends_gradients ? 0 : slots)},
         moments_{backend.template allocate<R>(slots * moments)},
         master_{backend.template allocate<R>(master_slots)} {}
 
@@ -37,23 +37,17 @@ class arena {
   /// Where a tensor's gradient is summed; zero at first.
   template <class Segment>
   [[nodiscard]] R* gradient_of(Backend const& backend, Segment& s) {
-    if (lent_slots_ == 0) return gradient_.data() + s.first;
-    if (!s.lent && free_.empty()) {
-      s.lent = backend.template allocate<R>(lent_slots_);
-      ++lent_;
-    } else if (!s.lent) {
-      s.lent = std::move(free_.back());
-      free_.pop_back();
-    }
+    if (!lends_gradients_) return gradient_.data() + s.first;
+    if (!s.lent) s.lent = lend(backend, s.count());
     return s.lent->data();
   }
   /// The same to be read; null for a tensor that has none.
   template <class Segment>
   [[nodiscard]] R const* gradient_of(Segment const& s) const {
-    if (lent_slots_ == 0) return gradient_.data() + s.first;
+    if (!lends_gradients_) return gradient_.data() + s.first;
     return s.lent ? s.lent->data() : nullptr;
   }
-  [[nodiscard]] bool lends_gradients() const noexcept { return lent_slots_ > 0; }
+  [[nodiscard]] bool lends_gradients() const noexcept { return lends_gradients_; }
   /// Takes a lent gradient back, which is zero again.
   template <class Segment>
   void take_back(Segment& s) {
@@ -68,19 +62,39 @@ class arena {
 
   [[nodiscard]] std::int64_t bytes() const noexcept {
     auto const columns = static_cast<std::int64_t>(gradient_.size() + moments_.size() + master_.size());
-    return (columns + lent_ * lent_slots_) * static_cast<std::int64_t>(sizeof(R));
+    return (columns + lent_slots_) * static_cast<std::int64_t>(sizeof(R));
   }
 
  private:
   using column = typename Backend::template buffer<R>;
 
+  /// The shortest that is long enough of those that nobody has; a new one instead of the longest that is not.
+  [[nodiscard]] column lend(Backend const& backend, std::int64_t count) {
+    auto const wanted = static_cast<std::size_t>(count);
+    auto const by_size = [](column const& a, column const& b) { return a.size() < b.size(); };
+    std::sort(free_.begin(), free_.end(), by_size);
+    auto found = std::find_if(free_.begin(), free_.end(), [&](column const& c) { return c.size() >= wanted; });
+    if (found == free_.end()) {
+      if (!free_.empty()) {
+        lent_slots_ -= static_cast<std::int64_t>(free_.back().size());
+        free_.pop_back();
+      }
+      free_.push_back(backend.template allocate<R>(count));
+      lent_slots_ += count;
+      found = free_.end() - 1;
+    }
+    auto out = std::move(*found);
+    free_.erase(found);
+    return out;
+  }
+
   std::int64_t slots_ = 0;
-  std::int64_t lent_slots_ = 0;
-  std::int64_t lent_ = 0;  // gradients ever made
+  bool lends_gradients_ = false;
+  std::int64_t lent_slots_ = 0;  // of all gradients that were made to lend
   column gradient_;
   column moments_;
   column master_;
-  std::vector<column> free_;  // gradients that nobody has, zero
+  std::vector<column> free_;  // of them, those that nobody has, zero
 };
 
 /// A new arena for what learns now; gives every segment its run of slots, tensors with a master first.
@@ -90,18 +104,16 @@ template <Real R, class Backend, class Segment>
                                            bool lends_gradients) {
   std::int64_t slots = 0;
   std::int64_t master_slots = 0;
-  std::int64_t most = 0;
   for (bool const has_master : {true, false}) {
     for (auto& s : segments) {
       if (s.has_master() != has_master) continue;
       s.first = slots;
       s.lent.reset();
       slots += s.count();
-      most = std::max(most, s.count());
     }
     if (has_master) master_slots = slots;
   }
-  return {backend, slots, moments, master_slots, lends_gradients ? most : 0};
+  return {backend, slots, moments, master_slots, lends_gradients};
 }
 
 /// f(column, count) for the columns that all gradients are in.

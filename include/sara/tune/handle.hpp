@@ -25,7 +25,7 @@ namespace sara {
 ///
 /// A cheap value, valid over reselections and loaded states. It ends with the tuner, and when the tuner is moved: then
 /// ask for a new one. The handle of a tensor that does not learn ignores everything it is given. Handles of different
-/// tensors may be used from different threads, if the backend may.
+/// tensors may be used from different threads, if the backend may, but not of a tuner with update_in_backward.
 template <class Backend, class Segment, Real R>
 class tensor_handle {
  public:

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <map>
 #include <span>
 #include <string>
@@ -222,6 +223,22 @@ TEST_CASE("group normalisation's gradients are those of finite differences") {
       check_parameters(layer, loss, sink);
       if (modulated) CHECK(difference_error(loss, values, dvalues) < 1e-6);
     }
+}
+
+TEST_CASE("numbers that are not finite stay out of the padding, which the next user of the memory relies on") {
+  bench b;
+  grid const where{2, 4, 4};
+  group_norm<double> layer{"norm", 16, true};
+  auto const x = b.memory.take(16, where), y = b.memory.take(16, where), dy = b.memory.take(16, where),
+             dx = b.memory.take(16, where);
+  fill<double>(x, 1);
+  fill<double>(dy, 2);
+  x.view()[3][5] = std::numeric_limits<double>::quiet_NaN();
+  recording_sink sink;
+  layer.forward(b.run, x, y);
+  layer.backward(b.run, dy, x, dx, sink);
+  CHECK(std::isnan(dx.view()[3][6]));
+  for (auto const* each : {&y, &dy, &dx}) CHECK(padding_is_zero(*each));
 }
 
 TEST_CASE("attention's gradients are those of finite differences") {
