@@ -20,8 +20,8 @@ class arena {
   arena() = default;
 
   /// All columns zero.
-  /// @param moments       columns of the update rule
-  /// @param master_slots  the first so many slots have a master value
+  /// @param moments          columns of the update rule
+  /// @param master_slots     the first so many slots have a master value
   /// @param lends_gradients  instead of having a column of them
   arena(Backend const& backend, std::int64_t slots, int moments, std::int64_t master_slots, bool lends_gradients)
       : slots_{slots},

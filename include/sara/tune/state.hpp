@@ -102,7 +102,7 @@ struct loaded_state {
 template <class Backend, Real R, class Store>
 class state_reader {
  public:
-  /// @param lends_gradients  see make_arena
+  /// @param lends_gradients  of the arena that it makes
   state_reader(Backend const& backend, int moments, bool lends_gradients)
       : backend_{backend}, moments_{moments}, lends_gradients_{lends_gradients} {}
 
