@@ -282,7 +282,8 @@ TEST_CASE("updates in the backward pass give the bits of updates in the step") {
   };
   for (bool const reselected : {false, true}) {
     auto const [expected, expected_reports] = run(false, false, reselected);
-    for (auto const& [in_backward, lent] : {std::pair{true, false}, {true, true}, {false, true}}) {
+    for (auto const& [update, lend] : {std::pair{true, false}, {true, true}, {false, true}}) {
+      bool const in_backward = update, lent = lend;  // CAPTURE is a lambda
       CAPTURE(in_backward);
       CAPTURE(lent);
       auto const [weights, reports] = run(in_backward, lent, reselected);
