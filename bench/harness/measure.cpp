@@ -96,10 +96,8 @@ std::vector<result> measure(benchmark const& what, int threads, machine const& l
         lanes[(static_cast<std::size_t>(round) + i) % lanes.size()].turn(threads);
   }
 
-  auto const bytes_of = [&](contender const& c) {
-    return c.measured_bytes && !how.only_check ? c.measured_bytes() : c.bytes;
-  };
-  if (t.sara.measured_bytes) row.sara_bytes = bytes_of(t.sara);
+  auto const is_measured = [&](contender const& c) { return c.measured_bytes && !how.only_check; };
+  if (is_measured(t.sara)) row.sara_bytes = t.sara.measured_bytes();
   row.sara_ms = 1e3 * median(lanes[0].seconds);
   row.limit_ms = 1e3 * (t.limit.run ? median(lanes.back().seconds) : limits.least_seconds(t.flops, t.bytes));
   row.sara_idle_bytes = t.sara.idle_bytes;
@@ -109,7 +107,7 @@ std::vector<result> measure(benchmark const& what, int threads, machine const& l
   for (std::size_t i = 0; i < t.peers.size(); ++i) {
     row.peer = t.peers[i].name;
     row.peer_ms = 1e3 * median(lanes[i + 1].seconds);
-    row.peer_bytes = bytes_of(t.peers[i]);
+    row.peer_bytes = is_measured(t.peers[i]) ? t.peers[i].measured_bytes() : t.peers[i].bytes;
     row.peer_idle_bytes = t.peers[i].idle_bytes;
     row.goal = t.peers[i].goal;
     rows.push_back(row);

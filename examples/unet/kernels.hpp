@@ -63,10 +63,9 @@ void pack_weights(sara::thread_pool& pool, std::vector<Real>& packed, strided_we
 template <class Real>
 struct vector_places {
   explicit vector_places(grid const& where) {
-    auto const fits = where.width % lanes<Real> == 0;
     for (auto const rows : {2, 4})
       if (where.width * rows == lanes<Real> && where.height % rows == 0) rows_of_vector = rows;
-    pixels_only = fits || rows_of_vector > 1;
+    pixels_only = where.width % lanes<Real> == 0 || rows_of_vector > 1;
     if (!pixels_only) {
       for (std::int64_t p = 0; p < where.span<Real>(); p += lanes<Real>) begins.push_back(p);
       return;
@@ -237,7 +236,7 @@ struct product_call {
 /// @param sources     first position of each source; readable over outputs.grid.span()
 /// @param packed      weights from `pack_weights` for as many outputs and sources
 /// @param bias        [outputs], or empty for none
-/// @param plus        what the sums are added to, maybe the outputs themselves; without a first one, nothing
+/// @param plus        what the sums are added to, maybe the outputs themselves; nothing where its `first` is null
 /// Each output is one sum in the order of k, so the bits do not depend on the threads.
 /// @par Complexity  2 · outputs · sources · pixels flops
 template <class Real>

@@ -171,11 +171,12 @@ class workspace {
       taken.memory_.reset(new (std::align_val_t{64}) Real[static_cast<std::size_t>(needed)]);
       allocated_ += needed * static_cast<std::int64_t>(sizeof(Real));
     }
-    for (std::int64_t c = 0; c < channels && !padded; ++c) {
-      Real* const strip = taken.memory_.get() + c * pitch;
-      std::fill(strip, strip + lead, Real{0});
-      zero_padding(where, strip + lead, 0, pitch - lead);
-    }
+    if (!padded)
+      for (std::int64_t c = 0; c < channels; ++c) {
+        Real* const strip = taken.memory_.get() + c * pitch;
+        std::fill(strip, strip + lead, Real{0});
+        zero_padding(where, strip + lead, 0, pitch - lead);
+      }
     taken.view_ = {taken.memory_.get() + lead, channels, pitch, where};
     return taken;
   }

@@ -58,43 +58,36 @@ TEST_CASE("layers are replaced in a Sequential of a model that is no shared_ptr"
 }
 
 TEST_CASE("sampled and gathered layers train alike") {
-  auto gathered = convolutions(), sampled = convolutions();
-  sara::test::recipe<> const settings{.threshold = 0.08, .rate = {.rate = 0.01, .floor = 1}};
+  auto const train = [](torch::nn::Sequential& model, sara::torch::optimizer& optimizer, int step) {
+    torch::manual_seed(static_cast<std::uint64_t>(step));
+    auto const x = torch::randn({4, 3, 8, 8});
+    auto const target = torch::randint(10, {4}, torch::kLong);
+    torch::cross_entropy_loss(model->forward(x), target).backward();
+    optimizer.step();
+  };
+  auto gathered = convolutions(), sampled = convolutions(), early = convolutions();
+  sara::test::recipe<> settings{.threshold = 0.08, .rate = {.rate = 0.01, .floor = 1}};
   auto const of_gathered = make_optimizer(*gathered, settings);
   auto const of_sampled = make_optimizer(*sampled, settings);
+  settings.in_backward = true;
+  auto of_early = make_optimizer(*early, settings);
   sara::torch::sample_layers(*sampled);  // after the optimizer: parameters stay what they are
-  for (int step = 0; step < 4; ++step) {
-    torch::manual_seed(static_cast<std::uint64_t>(step));
-    auto const x = torch::randn({4, 3, 8, 8});
-    auto const target = torch::randint(10, {4}, torch::kLong);
-    torch::cross_entropy_loss(gathered->forward(x), target).backward();
-    of_gathered->step();
-    torch::cross_entropy_loss(sampled->forward(x), target).backward();
-    of_sampled->step();
-  }
-  for (auto const& p : gathered->named_parameters())
-    CHECK(torch::allclose(p.value(), sampled->named_parameters()[p.key()], 0, 2e-5));
-
-  // Updated in the backward pass, over a saved state in the middle: the same bits.
-  auto early = convolutions();
-  auto settings_early = settings;
-  settings_early.in_backward = true;
-  auto of_early = make_optimizer(*early, settings_early);
   sara::torch::sample_layers(*early);
   for (int step = 0; step < 4; ++step) {
-    torch::manual_seed(static_cast<std::uint64_t>(step));
-    auto const x = torch::randn({4, 3, 8, 8});
-    auto const target = torch::randint(10, {4}, torch::kLong);
-    torch::cross_entropy_loss(early->forward(x), target).backward();
-    of_early->step();
+    train(gathered, *of_gathered, step);
+    train(sampled, *of_sampled, step);
+    train(early, *of_early, step);
     if (step != 1) continue;
     std::stringstream state;
     torch::save(*of_early, state);
     of_early.reset();
-    of_early = make_optimizer(*early, settings_early);
+    of_early = make_optimizer(*early, settings);
     torch::load(*of_early, state);
   }
-  for (auto const& p : sampled->named_parameters()) CHECK(torch::equal(p.value(), early->named_parameters()[p.key()]));
+  for (auto const& p : sampled->named_parameters()) {
+    CHECK(torch::allclose(p.value(), gathered->named_parameters()[p.key()], 0, 2e-5));
+    CHECK(torch::equal(p.value(), early->named_parameters()[p.key()]));  // updated in the backward pass: the same bits
+  }
 }
 
 TEST_CASE("drop-in modules have libtorch's options, parameters and files, and clone as what they are") {

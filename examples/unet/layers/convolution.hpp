@@ -105,7 +105,7 @@ class convolution {
         bias{name + ".bias", {out}, {0, zero ? 0 : bound()}} {}
 
   /// @param y  [batch, out, height / stride, width / stride]
-  /// @param plus  what is added to y, maybe y itself; without a first one, nothing
+  /// @param plus  what is added to y, maybe y itself; nothing where its `first` is null
   void forward(context<Real> const& run, strips<Real const> const& x, strips<Real> const& y,
                strips<Real const> const& plus = {}) {
     strip_buffer<Real> phases;

@@ -65,7 +65,7 @@ class group_norm {
   /// @param x            the input of the forward pass
   /// @param dx           may be dy itself
   /// @param dmodulation  [batch, 2 · channels], overwritten; ignored without modulation
-  /// @param plus         what is added to dx, maybe dx itself; without a first one, nothing
+  /// @param plus         what is added to dx, maybe dx itself; nothing where its `first` is null
   template <gradient_sink<Real> Sink>
   void backward(context<Real> const& run, strips<Real> const& dy, strips<Real const> const& x, strips<Real> const& dx,
                 Sink& sink, strips<Real const> const& plus = {}, matrix_view<Real const> modulation = {},

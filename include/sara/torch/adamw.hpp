@@ -7,9 +7,11 @@
 #include <concepts>
 #include <limits>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include <sara/select/below.hpp>
+#include <sara/torch/named_weights.hpp>
 #include <sara/torch/optimizer.hpp>
 #include <sara/update/adamw.hpp>
 #include <sara/update/clip.hpp>
@@ -42,31 +44,23 @@ class adamw : public optimizer {
  public:
   template <class... Policies>
   explicit adamw(::torch::nn::Module const& model, adamw_options const& options = {}, Policies const&... policies)
-      : optimizer{model,
-                  below{options.threshold},
-                  rule(options),
-                  clip_norm{options.max_norm},
-                  default_lr{options.lr},
-                  sara::update_in_backward{options.update_in_backward},
-                  policies...} {}
+      : adamw{named_weights(model), options, policies...} {}
 
   template <class... Policies>
   explicit adamw(named_tensors const& weights, adamw_options const& options = {}, Policies const&... policies)
-      : optimizer{weights,
-                  below{options.threshold},
-                  rule(options),
-                  clip_norm{options.max_norm},
-                  default_lr{options.lr},
-                  sara::update_in_backward{options.update_in_backward},
-                  policies...} {}
+      : adamw{detail::plan::of(weights, detail::filter_of(policies...)), options, policies...} {}
 
   /// @param groups  std::vector<torch::optim::OptimizerParamGroup>; a template, since GCC 12 takes {.threshold = …} for
   /// one
   template <std::same_as<std::vector<::torch::optim::OptimizerParamGroup>> Groups, class... Policies>
   explicit adamw(::torch::nn::Module const& model, Groups const& groups, adamw_options const& options = {},
                  Policies const&... policies)
-      : optimizer{model,
-                  groups,
+      : adamw{detail::plan::of(named_weights(model), detail::filter_of(policies...), groups), options, policies...} {}
+
+ private:
+  template <class... Policies>
+  adamw(detail::plan&& plan, adamw_options const& options, Policies const&... policies)
+      : optimizer{std::move(plan),
                   below{options.threshold},
                   rule(options),
                   clip_norm{options.max_norm},
@@ -74,7 +68,6 @@ class adamw : public optimizer {
                   sara::update_in_backward{options.update_in_backward},
                   policies...} {}
 
- private:
   [[nodiscard]] static sara::adamw rule(adamw_options const& o) {
     return {o.beta1, o.beta2, o.epsilon, o.weight_decay, o.amsgrad};
   }

@@ -242,7 +242,7 @@ class optimizer : public ::torch::optim::Optimizer {
     return training_->ask(&detail::any_tuner::gradient, name);
   }
 
- private:
+ protected:
   template <class... Policies>
   explicit optimizer(detail::plan&& plan, Policies const&... policies)
       : Optimizer{std::move(plan.groups), std::make_unique<group_options>()},
@@ -267,6 +267,7 @@ class optimizer : public ::torch::optim::Optimizer {
                  sara::detail::pick<detail::is_default_lr>(default_lr{}, policies...).lr);
   }
 
+ private:
   /// The groups' learning rates as they are now.
   void read_rates() {
     std::size_t parameters = 0;

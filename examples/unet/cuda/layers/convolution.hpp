@@ -210,7 +210,7 @@ class device_convolution {
         bias{name + ".bias", {out}} {}
 
   /// @param y  [batch, out, height / stride, width / stride]
-  /// @param plus  what is added to y, maybe y itself; without a first one, nothing
+  /// @param plus  what is added to y, maybe y itself; nothing where its `first` is null
   void forward(context const& run, const_activation const& x, activation const& y, const_activation const& plus = {}) {
     run.machine.launch(out_, y.pitch(), detail::fill_rows<real>{bias.data(), y.first, y.pitch(), plus.first});
     detail::with_operand(run.machine, [&]<class Operand>() {

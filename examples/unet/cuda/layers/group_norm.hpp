@@ -208,7 +208,7 @@ class device_group_norm {
   /// @param x            the input of the forward pass
   /// @param dx           may be dy itself
   /// @param dmodulation  [batch, 2 · channels], overwritten; ignored without modulation
-  /// @param plus         what is added to dx, maybe dx itself; without a first one, nothing
+  /// @param plus         what is added to dx, maybe dx itself; nothing where its `first` is null
   template <class Sink>
   void backward(context const& run, activation const& dy, const_activation const& x, activation const& dx, Sink& sink,
                 const_activation const& plus = {}, const_matrix modulation = {}, matrix_view<real> dmodulation = {}) {
