@@ -302,8 +302,8 @@ class fine_tuner {
     return std::sqrt(squared);
   }
 
-  /// The compact gradient of one tensor since the last step, [learning]; empty for one that does not learn, zero once it
-  /// was updated in the backward pass.
+  /// The compact gradient of one tensor since the last step, [learning]; empty for one that does not learn, zero once
+  /// it was updated in the backward pass.
   /// @throws name_error  if the weights had no such name. Synchronises.
   [[nodiscard]] std::vector<R> gradient(std::string_view name) const {
     auto const at = index_[name];
