@@ -18,9 +18,9 @@ namespace {
 
 using sara::test::complaint;
 using sara::test::difference;
-using positions = std::vector<std::int64_t>;
+using position_list = std::vector<std::int64_t>;
 
-sara::adapter_tensor tensor(positions where, std::vector<float> delta) {
+sara::adapter_tensor tensor(position_list where, std::vector<float> delta) {
   return {{4, 5}, sara::dtype::float32, 77, std::move(where), std::move(delta)};
 }
 
@@ -41,7 +41,7 @@ TEST_CASE("two adapters become one over the union of their positions") {
   // positions {0, 1, 4, 9, 19}, delta {5, 0.6, 11.2, 1.8, 15}
   // [/merge]
   auto const& merged = both.tensors.at("w");
-  CHECK(merged.positions == positions{0, 1, 4, 9, 19});
+  CHECK(merged.positions == position_list{0, 1, 4, 9, 19});
   CHECK(difference(delta_of(both, "w"), std::vector<double>{5, 0.6, 11.2, 1.8, 15}, {0, 1e-7}) == "");
   CHECK(merged.shape == sara::extents{4, 5});
   CHECK(merged.type == sara::dtype::float32);
@@ -68,7 +68,7 @@ TEST_CASE("tensors that only one adapter has, empty ones, and three at once") {
   auto const all = sara::merge({{a, 2}, {b, 3}, {c, 0.5}});
   CHECK(all.tensors.size() == 3);
   CHECK(delta_of(all, "one") == std::vector<float>{2});
-  CHECK(all.tensors.at("shared").positions == positions{3, 7});
+  CHECK(all.tensors.at("shared").positions == position_list{3, 7});
   CHECK(delta_of(all, "shared") == std::vector<float>{3, 11});
   CHECK(delta_of(all, "two") == std::vector<float>{2});
 }
@@ -79,7 +79,7 @@ TEST_CASE("disjoint adapters merge to both, in either order") {
   odd.tensors["w"] = tensor({1, 3, 19}, {-1, -2, -3});
   auto const one = sara::merge({{even, 1}, {odd, 1}});
   auto const other = sara::merge({{odd, 1}, {even, 1}});
-  CHECK(one.tensors.at("w").positions == positions{0, 1, 2, 3, 4, 18, 19});
+  CHECK(one.tensors.at("w").positions == position_list{0, 1, 2, 3, 4, 18, 19});
   CHECK(delta_of(one, "w") == std::vector<float>{1, -1, 2, -2, 3, 4, -3});
   CHECK(other.tensors.at("w").positions == one.tensors.at("w").positions);
   CHECK(delta_of(other, "w") == delta_of(one, "w"));

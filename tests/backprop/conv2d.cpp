@@ -45,7 +45,7 @@ std::vector<R> sampled(extents const& weight, std::vector<std::int64_t> const& p
 }
 
 template <class Store, sara::Real R>
-void check_golden(std::string const& name) {
+void check_golden_conv2d(std::string const& name) {
   CAPTURE(name);
   auto const& file = golden("gradients.safetensors");
   auto const dy = file.read<float>(name + ".dy");
@@ -87,8 +87,8 @@ std::string deviation(convolution const& c, double density = 0.4) {
 TEST_CASE_TEMPLATE("golden gradients", Store, SARA_HOST_STORES) {
   for (auto const* name : {"conv_k3s1p1", "conv_k3s2p1", "conv_k1s1p0", "conv_k3s1p0", "conv_k5x3s2x1p2x1",
                            "conv_k3s1p2d2", "conv_k3s1p1g2", "conv_k3s2p0_rem"}) {
-    check_golden<Store, float>(name);
-    check_golden<Store, double>(name);
+    check_golden_conv2d<Store, float>(name);
+    check_golden_conv2d<Store, double>(name);
   }
 }
 

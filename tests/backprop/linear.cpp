@@ -41,7 +41,7 @@ std::vector<R> sampled(sara::matrix_shape shape, std::vector<std::int64_t> const
 }
 
 template <class Store, sara::Real R>
-void check_golden(std::string const& name) {
+void check_golden_linear(std::string const& name) {
   CAPTURE(name);
   auto const& file = golden("gradients.safetensors");
   auto const dy = file.read<float>(name + ".dy");
@@ -67,8 +67,8 @@ void check_golden(std::string const& name) {
 
 TEST_CASE_TEMPLATE("golden gradients", Store, SARA_HOST_STORES) {
   for (auto const* name : {"linear_2d", "linear_3d", "linear_b1"}) {
-    check_golden<Store, float>(name);
-    check_golden<Store, double>(name);
+    check_golden_linear<Store, float>(name);
+    check_golden_linear<Store, double>(name);
   }
 }
 

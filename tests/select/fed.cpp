@@ -12,22 +12,16 @@
 #include <sara/tensor/vector.hpp>
 
 #include "../support/compare.hpp"
+#include "../support/selected.hpp"
 
 namespace {
 
 using sara::host;
 using sara::test::complaint;
+using sara::test::selected;
 
 using model = std::vector<sara::const_named_tensor>;
 using positions = std::vector<std::int64_t>;
-
-template <class Selector>
-std::vector<positions> selected(model const& weights, Selector const& selector) {
-  std::vector<positions> out;
-  for (auto const& s : sara::select(host{1}, std::span{weights}, selector))
-    out.emplace_back(s.positions.begin(), s.positions.end());
-  return out;
-}
 
 template <class T>
 std::vector<T> as(std::vector<double> const& values) {
@@ -95,7 +89,7 @@ TEST_CASE("a tensor that is missing, of other extents, or in other memory") {
   model const transposed{{"w", {w.data(), {3, 2}}}};
   model const elsewhere{{"w", {w.data(), {2, 3}, sara::memory::cuda}}};
   auto const refusal = [&]<class E>(auto const& selector, std::vector<std::string> const& parts) {
-    return complaint<E>([&] { selected(weights, selector); }, parts);
+    return complaint<E>([&] { return selected(weights, selector); }, parts);
   };
   CHECK(refusal.operator()<sara::name_error>(sara::fisher{.information = none, .count = 1}, {"fisher", "'w'"}) == "");
   CHECK(refusal.operator()<sara::name_error>(sara::most_changed{.tuned = none, .count = 1}, {"most_changed", "'w'"}) ==

@@ -16,24 +16,18 @@
 #include <sara/tensor/vector.hpp>
 
 #include "../support/random.hpp"
+#include "../support/selected.hpp"
 #include "../support/stores.hpp"
 
 namespace {
 
 using sara::host;
 using sara::scope;
+using sara::test::selected;
 using sara::test::uniform;
 
 using model = std::vector<sara::const_named_tensor>;
 using positions = std::vector<std::int64_t>;
-
-template <class Selector>
-std::vector<positions> selected(model const& weights, Selector const& selector, host const& backend = host{1}) {
-  std::vector<positions> out;
-  for (auto const& s : sara::select(backend, std::span{weights}, selector))
-    out.emplace_back(s.positions.begin(), s.positions.end());
-  return out;
-}
 
 std::int64_t total(std::vector<positions> const& all) {
   std::int64_t n = 0;

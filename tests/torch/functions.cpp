@@ -21,8 +21,7 @@ using sara::test::make_optimizer;
 using sara::test::where_small;
 using sara::torch::named_tensors;
 
-constexpr double theta = 0.15;
-sara::test::recipe<> const settings{.threshold = theta};  // not in templates: GCC 12 does not survive it there
+sara::test::recipe<> const sampled_settings{.threshold = 0.15};  // not in templates: GCC 12 does not survive it there
 
 /// A module with one weight and one bias, for functions.
 struct holder : torch::nn::Module {
@@ -39,7 +38,7 @@ template <class Sampled, class Dense>
 void compare(holder& sampled, at::Tensor const& x, Sampled&& by_sara, Dense&& by_libtorch) {
   holder dense(sampled.w.sizes(), sampled.b.defined() ? sampled.b.size(0) : 0);
   sara::test::copy_weights(sampled, dense);
-  auto const optimizer = make_optimizer(sampled, settings);
+  auto const optimizer = make_optimizer(sampled, sampled_settings);
   auto const input = [&] { return x.is_floating_point() ? x.clone().requires_grad_() : x; };
   auto const xs = input(), xd = input();
   auto const ys = by_sara(xs, sampled), yd = by_libtorch(xd, dense);
@@ -50,9 +49,11 @@ void compare(holder& sampled, at::Tensor const& x, Sampled&& by_sara, Dense&& by
   if (x.is_floating_point()) CHECK(torch::allclose(xs.grad(), xd.grad(), 1e-5, 1e-5));
   auto const size = dense.w.grad().abs().max().item<double>();
   CHECK(optimizer->gradient("w").size() > 3);
-  CHECK(difference(optimizer->gradient("w"), where_small(dense.w.grad(), dense.w, theta), {1e-6 * size, 1e-5}) == "");
+  CHECK(difference(optimizer->gradient("w"), where_small(dense.w.grad(), dense.w, sampled_settings.threshold),
+                   {1e-6 * size, 1e-5}) == "");
   if (dense.b.defined())
-    CHECK(difference(optimizer->gradient("b"), where_small(dense.b.grad(), dense.b, theta), {1e-5, 1e-5}) == "");
+    CHECK(difference(optimizer->gradient("b"), where_small(dense.b.grad(), dense.b, sampled_settings.threshold),
+                     {1e-5, 1e-5}) == "");
 }
 
 void set_autocast(bool on) {
@@ -153,7 +154,7 @@ TEST_CASE("without an optimizer, and for a weight that it does not train, the gr
   auto const expected = torch::ones({5, 4}).t().mm(x);
   CHECK(torch::allclose(layer.w.grad(), expected));
   layer.w.mutable_grad().reset();
-  auto recipe = sara::test::recipe<>{.threshold = theta};
+  auto recipe = sara::test::recipe<>{.threshold = sampled_settings.threshold};
   recipe.filter = {.exclude = {"w"}};
   auto const optimizer = make_optimizer(layer, recipe);
   sara::torch::linear(x, layer.w, layer.b).sum().backward();
@@ -167,7 +168,7 @@ TEST_CASE("without an optimizer, and for a weight that it does not train, the gr
 TEST_CASE("a pass for other tensors takes no sample, torch::autograd::grad of the weight is dense") {
   torch::manual_seed(25);
   holder layer{{8, 6}, 0};
-  auto const optimizer = make_optimizer(layer, settings);
+  auto const optimizer = make_optimizer(layer, sampled_settings);
   auto const x = torch::randn({5, 6}, torch::requires_grad());
   auto const y = sara::torch::linear(x, layer.w);
   auto const none = std::vector<double>(optimizer->gradient("w").size());
@@ -179,25 +180,27 @@ TEST_CASE("a pass for other tensors takes no sample, torch::autograd::grad of th
   torch::autograd::backward({y.sum()}, {}, true, false, {x});
   CHECK(difference(optimizer->gradient("w"), none, {}) == "");
   torch::autograd::backward({y.sum()}, {}, true, false, {layer.w});
-  CHECK(difference(optimizer->gradient("w"), where_small(dense, layer.w, theta), {1e-6, 1e-5}) == "");
+  CHECK(difference(optimizer->gradient("w"), where_small(dense, layer.w, sampled_settings.threshold), {1e-6, 1e-5}) ==
+        "");
 }
 
 TEST_CASE("a weight with hooks gets a dense gradient, which they see and change") {
   torch::manual_seed(28);
   holder sampled({7, 5}, 0), dense({7, 5}, 0);
   sara::test::copy_weights(sampled, dense);
-  auto const optimizer = make_optimizer(sampled, settings);
+  auto const optimizer = make_optimizer(sampled, sampled_settings);
   sampled.w.register_hook([](at::Tensor const& gradient) { return 3 * gradient; });
   auto const x = torch::randn({4, 5});
   sara::torch::linear(x, sampled.w).square().sum().backward();
   torch::linear(x, dense.w).square().sum().backward();
-  CHECK(difference(optimizer->gradient("w"), where_small(3 * dense.w.grad(), dense.w, theta), {1e-5, 1e-5}) == "");
+  CHECK(difference(optimizer->gradient("w"), where_small(3 * dense.w.grad(), dense.w, sampled_settings.threshold),
+                   {1e-5, 1e-5}) == "");
 }
 
 TEST_CASE("a layer whose weight is frozen hands on the gradient of its input") {
   torch::manual_seed(29);
   holder sampled({7, 5}, 0);
-  auto const optimizer = make_optimizer(sampled, settings);
+  auto const optimizer = make_optimizer(sampled, sampled_settings);
   sampled.w.requires_grad_(false);
   auto const x = torch::randn({4, 5}).requires_grad_();
   sara::torch::linear(x, sampled.w).sum().backward();
@@ -213,10 +216,11 @@ TEST_CASE("a gradient penalty through a sampled layer") {
   };
   holder sampled{{5, 6}, 5}, dense{{5, 6}, 5};
   sara::test::copy_weights(sampled, dense);
-  auto const optimizer = make_optimizer(sampled, settings);
+  auto const optimizer = make_optimizer(sampled, sampled_settings);
   penalty([](auto const& x, auto& m) { return sara::torch::linear(x, m.w, m.b); }, sampled).backward();
   penalty([](auto const& x, auto& m) { return torch::linear(x, m.w, m.b); }, dense).backward();
-  CHECK(difference(optimizer->gradient("w"), where_small(dense.w.grad(), dense.w, theta), {1e-5, 1e-4}) == "");
+  CHECK(difference(optimizer->gradient("w"), where_small(dense.w.grad(), dense.w, sampled_settings.threshold),
+                   {1e-5, 1e-4}) == "");
 }
 
 TEST_CASE("bfloat16 weights and autocast: products in bfloat16, sums in float32") {
@@ -226,7 +230,7 @@ TEST_CASE("bfloat16 weights and autocast: products in bfloat16, sums in float32"
   auto const scale = torch::randn({10, 16});
   holder wide{{16, 12}, 16};
   auto const run = [&](holder& m, auto const& in) {
-    auto const optimizer = make_optimizer(m, settings);
+    auto const optimizer = make_optimizer(m, sampled_settings);
     auto const y = sara::torch::linear(in, m.w, m.b);
     (y.to(torch::kFloat) * scale).sum().backward();
     return std::pair{y.scalar_type(), optimizer->gradient("w")};
@@ -251,7 +255,7 @@ TEST_CASE("a sampled convolution under autocast") {
   holder layer{{8, 3, 3, 3}, 8};
   auto const x = torch::randn({2, 3, 6, 6}), scale = torch::randn({2, 8, 4, 4});
   auto const run = [&](bool cast) {
-    auto const optimizer = make_optimizer(layer, settings);
+    auto const optimizer = make_optimizer(layer, sampled_settings);
     set_autocast(cast);
     auto const y = sara::torch::conv2d(x, layer.w, layer.b, geometry(1, 0, 1, 1));
     set_autocast(false);

@@ -20,8 +20,7 @@ using sara::test::make_optimizer;
 using sara::test::two_layers;
 using sara::test::where_small;
 
-constexpr double theta = 0.1;
-sara::test::recipe<> const settings{.threshold = theta, .rate = {.rate = 0.05, .floor = 1}};
+sara::test::recipe<> const gathered_settings{.threshold = 0.1, .rate = {.rate = 0.05, .floor = 1}};
 
 at::Tensor loss_of(two_layers& model, at::Tensor const& x) { return model.forward(x).square().mean(); }
 
@@ -33,21 +32,21 @@ at::Tensor dense_gradient(two_layers const& like, at::Tensor const& x) {
   return plain.fc1->weight.grad();
 }
 
-struct fixture {
+struct gathered_model {
   two_layers model;
   at::Tensor x = (torch::manual_seed(3), torch::randn({7, 12}));
-  std::unique_ptr<sara::torch::optimizer> optimizer = make_optimizer(model, settings);
+  std::unique_ptr<sara::torch::optimizer> optimizer = make_optimizer(model, gathered_settings);
 
   /// What the optimizer has of fc1.weight, against `times` dense gradients.
   [[nodiscard]] std::string gathered(at::Tensor const& dense, double times = 1) const {
-    return difference(optimizer->gradient("fc1.weight"), where_small(dense * times, model.fc1->weight, theta),
-                      {1e-7, 1e-5});
+    return difference(optimizer->gradient("fc1.weight"),
+                      where_small(dense * times, model.fc1->weight, gathered_settings.threshold), {1e-7, 1e-5});
   }
 };
 
 }  // namespace
 
-TEST_CASE_FIXTURE(fixture, "weights stay leaves without .grad, and their gradients are gathered") {
+TEST_CASE_FIXTURE(gathered_model, "weights stay leaves without .grad, and their gradients are gathered") {
   auto const expected = dense_gradient(model, x);
   loss_of(model, x).backward();
   for (auto const& p : model.named_parameters()) {
@@ -63,7 +62,7 @@ TEST_CASE_FIXTURE(fixture, "weights stay leaves without .grad, and their gradien
   CHECK(model.parameters().size() == 4);
 }
 
-TEST_CASE_FIXTURE(fixture, "no graph is made without grad mode, and a weight may be read and written there") {
+TEST_CASE_FIXTURE(gathered_model, "no graph is made without grad mode, and a weight may be read and written there") {
   auto const before = model.fc1->weight._version();
   {
     torch::NoGradGuard const no_grad;
@@ -78,14 +77,14 @@ TEST_CASE_FIXTURE(fixture, "no graph is made without grad mode, and a weight may
   CHECK(gathered(expected) == "");
 }
 
-TEST_CASE_FIXTURE(fixture, "a step counts as a change in place: a graph from before is refused") {
+TEST_CASE_FIXTURE(gathered_model, "a step counts as a change in place: a graph from before is refused") {
   auto const loss = loss_of(model, x);
   loss.backward({}, /*keep_graph=*/true);
   optimizer->step();
   CHECK(complaint<c10::Error>([&] { loss.backward(); }, {"modified by an inplace operation"}) == "");
 }
 
-TEST_CASE_FIXTURE(fixture, "torch::autograd::grad gets the dense gradient and leaves the optimizer's alone") {
+TEST_CASE_FIXTURE(gathered_model, "torch::autograd::grad gets the dense gradient and leaves the optimizer's alone") {
   auto const expected = dense_gradient(model, x);
   auto const loss = loss_of(model, x);
   auto const got = torch::autograd::grad({loss}, {model.fc1->weight}, {}, /*retain_graph=*/true)[0];
@@ -97,7 +96,7 @@ TEST_CASE_FIXTURE(fixture, "torch::autograd::grad gets the dense gradient and le
                    {}) == "");
 }
 
-TEST_CASE_FIXTURE(fixture, "double backward: a gradient penalty reaches the weights") {
+TEST_CASE_FIXTURE(gathered_model, "double backward: a gradient penalty reaches the weights") {
   auto const penalty = [](two_layers& m, at::Tensor const& input) {
     auto const in = input.clone().requires_grad_();
     auto const slope = torch::autograd::grad({m.forward(in).sum()}, {in}, {}, true, /*create_graph=*/true)[0];
@@ -114,7 +113,7 @@ TEST_CASE_FIXTURE(fixture, "double backward: a gradient penalty reaches the weig
   CHECK_FALSE(model.fc1->weight.grad().defined());
 }
 
-TEST_CASE_FIXTURE(fixture, "hooks of a leaf see and change its gradient") {
+TEST_CASE_FIXTURE(gathered_model, "hooks of a leaf see and change its gradient") {
   auto const expected = dense_gradient(model, x);
   int calls = 0;
   auto const hook = model.fc1->weight.register_hook([&](at::Tensor const& gradient) {
@@ -127,13 +126,13 @@ TEST_CASE_FIXTURE(fixture, "hooks of a leaf see and change its gradient") {
   model.fc1->weight.remove_hook(hook);
 }
 
-TEST_CASE_FIXTURE(fixture, "a clone is a model of its own with dense gradients") {
+TEST_CASE_FIXTURE(gathered_model, "a clone is a model of its own with dense gradients") {
   struct cloneable : torch::nn::Cloneable<cloneable> {
     cloneable() { reset(); }
     void reset() override { fc = register_module("fc", torch::nn::Linear(12, 5)); }
     torch::nn::Linear fc{nullptr};
   } original;
-  auto const its_optimizer = make_optimizer(original, settings);
+  auto const its_optimizer = make_optimizer(original, gathered_settings);
   auto const copy = std::dynamic_pointer_cast<cloneable>(original.clone());
   copy->fc->forward(x).sum().backward();
   CHECK(copy->fc->weight.is_leaf());
@@ -145,7 +144,7 @@ TEST_CASE_FIXTURE(fixture, "a clone is a model of its own with dense gradients")
   CHECK(sara::test::different_weights(original, *copy).empty());
 }
 
-TEST_CASE_FIXTURE(fixture, "a model is saved and loaded as any other") {
+TEST_CASE_FIXTURE(gathered_model, "a model is saved and loaded as any other") {
   std::stringstream file;
   torch::serialize::OutputArchive out;
   model.save(out);
@@ -157,7 +156,7 @@ TEST_CASE_FIXTURE(fixture, "a model is saved and loaded as any other") {
   CHECK(sara::test::different_weights(model, other).empty());
 }
 
-TEST_CASE_FIXTURE(fixture, "libtorch's optimizers take the weights, and find no gradient to move them by") {
+TEST_CASE_FIXTURE(gathered_model, "libtorch's optimizers take the weights, and find no gradient to move them by") {
   two_layers start;
   sara::test::copy_weights(model, start);
   torch::optim::SGD dense{model.parameters(), 0.1};
@@ -166,7 +165,7 @@ TEST_CASE_FIXTURE(fixture, "libtorch's optimizers take the weights, and find no 
   CHECK(sara::test::different_weights(model, start).empty());
 }
 
-TEST_CASE_FIXTURE(fixture, "when the optimizer is gone the weights are ordinary again") {
+TEST_CASE_FIXTURE(gathered_model, "when the optimizer is gone the weights are ordinary again") {
   auto const expected = dense_gradient(model, x);
   auto const from_before = loss_of(model, x);
   optimizer.reset();
@@ -176,10 +175,11 @@ TEST_CASE_FIXTURE(fixture, "when the optimizer is gone the weights are ordinary 
   CHECK(torch::allclose(model.fc1->weight.grad(), 2 * expected));
 }
 
-TEST_CASE_FIXTURE(fixture, "a graph from before the optimizer leaves its gradients in .grad, which step takes in") {
+TEST_CASE_FIXTURE(gathered_model,
+                  "a graph from before the optimizer leaves its gradients in .grad, which step takes in") {
   two_layers other;
   auto const from_before = loss_of(other, x);
-  auto const its_optimizer = make_optimizer(other, settings);
+  auto const its_optimizer = make_optimizer(other, gathered_settings);
   from_before.backward();
   REQUIRE(other.fc1->weight.grad().defined());
   its_optimizer->step();
@@ -187,7 +187,7 @@ TEST_CASE_FIXTURE(fixture, "a graph from before the optimizer leaves its gradien
 
   two_layers same;
   sara::test::copy_weights(model, same);
-  auto const same_optimizer = make_optimizer(same, settings);
+  auto const same_optimizer = make_optimizer(same, gathered_settings);
   same.fc1->weight.mutable_grad() = dense_gradient(model, x);  // by hand
   loss_of(model, x).backward();
   optimizer->step();
@@ -195,14 +195,14 @@ TEST_CASE_FIXTURE(fixture, "a graph from before the optimizer leaves its gradien
   CHECK(torch::equal(model.fc1->weight, same.fc1->weight));
 }
 
-TEST_CASE_FIXTURE(fixture, "a weight has one optimizer of this kind") {
-  CHECK(complaint<sara::value_error>([&] { make_optimizer(model, settings); }, {"fc1.weight", "trained already"}) ==
-        "");
+TEST_CASE_FIXTURE(gathered_model, "a weight has one optimizer of this kind") {
+  CHECK(complaint<sara::value_error>([&] { make_optimizer(model, gathered_settings); },
+                                     {"fc1.weight", "trained already"}) == "");
   optimizer.reset();
-  CHECK_NOTHROW(make_optimizer(model, settings));
+  CHECK_NOTHROW(make_optimizer(model, gathered_settings));
 }
 
-TEST_CASE_FIXTURE(fixture, "backward passes in several threads add up") {
+TEST_CASE_FIXTURE(gathered_model, "backward passes in several threads add up") {
   auto const expected = dense_gradient(model, x);
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; ++i) threads.emplace_back([&] { loss_of(model, x).backward(); });
@@ -253,7 +253,7 @@ TEST_CASE("replicas of a data-parallel wrapper send their gradients home") {
   auto const x = torch::randn({6, 12});
   plain->forward(x).square().mean().backward();
 
-  auto const optimizer = make_optimizer(*layer, settings);
+  auto const optimizer = make_optimizer(*layer, gathered_settings);
   auto const halves = x.chunk(2);
   auto const sum = std::make_shared<sum_of_replicas>();
   sum->set_next_edges(torch::autograd::collect_next_edges(layer->weight));
@@ -265,7 +265,8 @@ TEST_CASE("replicas of a data-parallel wrapper send their gradients home") {
   }
   torch::cat(outputs).square().mean().backward();
   auto const dense = plain->weight.grad();
-  CHECK(difference(optimizer->gradient("weight"), where_small(dense, layer->weight, theta), {1e-7, 1e-5}) == "");
+  CHECK(difference(optimizer->gradient("weight"), where_small(dense, layer->weight, gathered_settings.threshold),
+                   {1e-7, 1e-5}) == "");
   CHECK(optimizer->gradient("weight").size() > 3);
   CHECK_FALSE(layer->weight.grad().defined());
 }

@@ -53,8 +53,8 @@ struct counted {
   ~counted() { c10::SetCPUAllocator(before, 1); }
 };
 
-constexpr std::int64_t layers = 24, width = 320, batch = 4;
-constexpr std::int64_t dense_gradient = width * width * 4;  // of one layer
+constexpr std::int64_t layers = 24, width = 320, rows = 4;
+constexpr std::int64_t bytes_of_gradient = width * width * 4;  // of one layer
 
 /// The most that a forward and a backward pass hold beside the model.
 template <class Prepare>
@@ -65,7 +65,7 @@ std::int64_t peak_of_a_pass(Prepare&& prepare) {
   for (std::int64_t i = 0; i < layers; ++i)
     model->push_back(torch::nn::Linear(torch::nn::LinearOptions(width, width).bias(false)));
   [[maybe_unused]] auto const optimizer = prepare(*model);  // lives as long as the pass
-  auto const x = torch::randn({batch, width});
+  auto const x = torch::randn({rows, width});
   auto const before = held.load();
   peak = before;
   model->forward(x).square().mean().backward();
@@ -85,9 +85,9 @@ TEST_CASE("a backward pass has one or two dense gradients at a time, not one a l
   CAPTURE(dense);
   CAPTURE(gathered);
   CAPTURE(sampled);
-  std::int64_t const activations = (layers + 4) * batch * width * 4;
-  CHECK(dense >= layers * dense_gradient);
-  CHECK(gathered >= dense_gradient);
-  CHECK(gathered <= 2 * dense_gradient + activations);
-  CHECK(sampled < dense_gradient / 2);  // activations and their gradients
+  std::int64_t const activations = (layers + 4) * rows * width * 4;
+  CHECK(dense >= layers * bytes_of_gradient);
+  CHECK(gathered >= bytes_of_gradient);
+  CHECK(gathered <= 2 * bytes_of_gradient + activations);
+  CHECK(sampled < bytes_of_gradient / 2);  // activations and their gradients
 }

@@ -32,11 +32,11 @@ c10::impl::GenericDict state_of(two_layers const& trained, two_layers const& bas
   return out;
 }
 
-struct fixture {
+struct published_file {
   two_layers base, trained;
   sara::test::scratch folder;
   std::filesystem::path file = folder / "unet.pt";
-  fixture() {
+  published_file() {
     torch::manual_seed(71);
     torch::NoGradGuard const no_grad;
     auto const start = base.parameters(), end = trained.parameters();
@@ -49,7 +49,7 @@ struct fixture {
 
 }  // namespace
 
-TEST_CASE_FIXTURE(fixture, "positions are rebuilt from the base model, and the trained weights come back") {
+TEST_CASE_FIXTURE(published_file, "positions are rebuilt from the base model, and the trained weights come back") {
   write(file, state_of(trained, base, 0.1));
   for (bool const in_the_file : {false, true}) {
     if (in_the_file) {
@@ -86,7 +86,7 @@ TEST_CASE("a file that Python wrote is read") {  // tests/golden/published.py
   for (std::size_t i = 0; i < expected.size(); ++i) CHECK(torch::allclose(base.parameters()[i], expected[i], 0, 1e-7));
 }
 
-TEST_CASE_FIXTURE(fixture, "what cannot be rebuilt is said") {
+TEST_CASE_FIXTURE(published_file, "what cannot be rebuilt is said") {
   using sara::torch::load_published;
   auto const load = [&](std::optional<double> threshold) {
     return [&, threshold] { static_cast<void>(load_published(file, base, threshold)); };

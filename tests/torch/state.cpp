@@ -21,12 +21,12 @@ using sara::test::two_layers;
 constexpr int all_steps = 12;
 
 /// Everything that a state must bring back: the norm, a reselection after step 6, a falling rate, clipping.
-sara::test::recipe<> const settings{.threshold = 0.1,
-                                    .lambda = 5e-3,
-                                    .reselect = {6},
-                                    .rate = {.rate = 0.02, .steps = all_steps},
-                                    .clip = 0.3,
-                                    .filter = {.exclude = {"fc2.bias"}}};
+sara::test::recipe<> const saved_settings{.threshold = 0.1,
+                                          .lambda = 5e-3,
+                                          .reselect = {6},
+                                          .rate = {.rate = 0.02, .steps = all_steps},
+                                          .clip = 0.3,
+                                          .filter = {.exclude = {"fc2.bias"}}};
 
 struct run {
   std::shared_ptr<two_layers> model = std::make_shared<two_layers>();
@@ -36,7 +36,7 @@ struct run {
   explicit run(two_layers const& start, at::ScalarType type) {
     sara::test::copy_weights(start, *model);
     model->to(type);
-    optimizer = make_optimizer(*model, settings);
+    optimizer = make_optimizer(*model, saved_settings);
     schedule = std::make_unique<torch::optim::StepLR>(*optimizer, 4, 0.5);
   }
 
@@ -166,7 +166,7 @@ TEST_CASE("a state that does not fit changes nothing") {
   elsewhere.train(2, 4);  // and goes on
 
   two_layers wide{12, 30, 5};
-  auto const of_wide = make_optimizer(wide, settings);
+  auto const of_wide = make_optimizer(wide, saved_settings);
   CHECK_THROWS_AS(torch::load(*of_wide, folder / "optimizer.pt"), sara::error);
 
   torch::optim::SGD plain{other.parameters(), 0.1};

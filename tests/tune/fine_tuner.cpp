@@ -37,9 +37,9 @@ using sara::test::same_bits;
 using sara::test::uniform;
 
 // Plain descent moves a value by rate · gradient, so most of what a tuner does can be foretold exactly.
-using recipe = sara::test::recipe<sara::sgd>;
+using plain_recipe = sara::test::recipe<sara::sgd>;
 
-auto make_tuner(std::vector<sara::named_tensor> const& weights, recipe const& r = {}) {
+auto plain_tuner(std::vector<sara::named_tensor> const& weights, plain_recipe const& r = {}) {
   return sara::test::make_tuner<float, sara::flat_index, sara::sgd>(weights, r);
 }
 
@@ -130,7 +130,7 @@ TEST_CASE("gradients add up until the step, over any number of backward passes")
   auto w = uniform<float>("w", 6 * 5, 0.1);
   auto const base = w;
   auto const positions = below_threshold(w, 0.08);
-  auto tuner = make_tuner({named("w", w, {6, 5})}, {.rate = {.rate = 0.5, .floor = 1}});
+  auto tuner = plain_tuner({named("w", w, {6, 5})}, {.rate = {.rate = 0.5, .floor = 1}});
   std::vector<double> expected(30);
   for (std::string const pass : {"first", "second", "third"}) {
     auto const dy = uniform<float>("dy " + pass, 4 * 6);
@@ -153,7 +153,7 @@ TEST_CASE("gradients add up until the step, over any number of backward passes")
 TEST_CASE("zero_gradient forgets: the next step moves nothing, decay included") {
   auto w = uniform<float>("w", 30, 0.1);
   auto const base = w;
-  auto tuner = make_tuner({named("w", w, {6, 5})}, {.rule = {.momentum = 0.9, .weight_decay = 0.1}});
+  auto tuner = plain_tuner({named("w", w, {6, 5})}, {.rule = {.momentum = 0.9, .weight_decay = 0.1}});
   tuner["w"].accumulate(uniform<float>("g", 30));
   tuner.zero_gradient();
   CHECK(tuner.step().gradient_norm() == 0);
@@ -164,7 +164,7 @@ TEST_CASE("a step whose gradient is not finite is left out") {
   auto a = uniform<float>("a", 30, 0.1);
   auto b = uniform<float>("b", 7, 0.1);
   auto const base = a;
-  auto tuner = make_tuner({named("a", a, {6, 5}), named("b", b, {7})});
+  auto tuner = plain_tuner({named("a", a, {6, 5}), named("b", b, {7})});
   auto g = uniform<float>("g", 30);
   tuner["a"].accumulate(g);
   double squares = 0;
@@ -231,7 +231,7 @@ TEST_CASE("clipping is by the norm of all that learns, over all tensors") {
   for (double const share : {0.25, 2.0}) {
     a = base_a;
     b = base_b;
-    auto tuner = make_tuner({named("a", a, {8, 5}), named("b", b, {7})}, {.clip = share * std::sqrt(squares)});
+    auto tuner = plain_tuner({named("a", a, {8, 5}), named("b", b, {7})}, {.clip = share * std::sqrt(squares)});
     tuner["a"].accumulate(g_a);
     tuner["b"].accumulate(g_b);
     CHECK(tuner.step().gradient_norm() == doctest::Approx(std::sqrt(squares)));
@@ -298,7 +298,7 @@ TEST_CASE("a tuner that updates in the backward pass holds the gradient of its l
   auto b = uniform<float>("b", 90, 0.1);
   auto const g_a = uniform<float>("g_a", 400), g_b = uniform<float>("g_b", 90);
   std::vector<sara::named_tensor> const weights{named("a", a, {40, 10}), named("b", b, {90})};
-  auto tuner = make_tuner(weights, {.in_backward = true});
+  auto tuner = plain_tuner(weights, {.in_backward = true});
   CHECK(tuner.updates_in_backward());
   auto const of_a = std::ssize(below_threshold(a, 0.08)), of_b = std::ssize(below_threshold(b, 0.08));
   CHECK(tuner.memory().columns == 0);  // a rule without moments
@@ -338,7 +338,7 @@ TEST_CASE("a tuner that updates in the backward pass holds the gradient of its l
   auto const expected = b;
   a = base_a;
   b = base_b;
-  auto other = make_tuner(weights, {.in_backward = true});
+  auto other = plain_tuner(weights, {.in_backward = true});
   other.load_state(folder / "state");
   CHECK(same_bits(a, middle_a));
   CHECK(same_bits(b, middle_b));
@@ -351,7 +351,7 @@ TEST_CASE("a tuner that updates in the backward pass holds the gradient of its l
 TEST_CASE("what does not go together with an update in the backward pass") {
   auto a = uniform<float>("a", 40, 0.1);
   auto const g = uniform<float>("g", 40);
-  auto tuner = make_tuner({named("a", a, {8, 5})});
+  auto tuner = plain_tuner({named("a", a, {8, 5})});
   auto const base = a;
   tuner.update_in_backward("a");  // without gradient
   CHECK(same_bits(a, base));
@@ -371,11 +371,11 @@ TEST_CASE("what does not go together with an update in the backward pass") {
   CHECK(difference(a, moved(once, below_threshold(base, 0.08), g, 0.01F), {1e-8, 0}) == "");
   CHECK(complaint<sara::name_error>([&] { tuner.update_in_backward("b"); }, {"'b'"}) == "");
 
-  auto clipped = make_tuner({named("a", a, {8, 5})}, {.clip = 1});
+  auto clipped = plain_tuner({named("a", a, {8, 5})}, {.clip = 1});
   CHECK(complaint<sara::value_error>([&] { clipped.update_in_backward("a"); }, {"clip_norm", "'a'"}) == "");
-  auto const clips = [&] { make_tuner({named("a", a, {8, 5})}, {.clip = 1, .in_backward = true}); };
+  auto const clips = [&] { plain_tuner({named("a", a, {8, 5})}, {.clip = 1, .in_backward = true}); };
   CHECK(complaint<sara::value_error>(clips, {"update_in_backward", "clip_norm"}) == "");
-  auto lends = make_tuner({named("a", a, {8, 5})}, {.in_backward = true});
+  auto lends = plain_tuner({named("a", a, {8, 5})}, {.in_backward = true});
   CHECK(complaint<sara::value_error>([&] { lends["a"].expect_gradient(); }, {"update_in_backward"}) == "");
 }
 
@@ -383,7 +383,8 @@ TEST_CASE("excluded tensors stay, whatever they are given") {
   auto a = uniform<float>("a", 40, 0.1);
   auto b = uniform<float>("b", 8, 0.1);
   auto const base_b = b;
-  auto tuner = make_tuner({named("a.weight", a, {8, 5}), named("a.bias", b, {8})}, {.filter = {.exclude = {"*.bias"}}});
+  auto tuner =
+      plain_tuner({named("a.weight", a, {8, 5}), named("a.bias", b, {8})}, {.filter = {.exclude = {"*.bias"}}});
   CHECK(tuner["a.weight"].learns());
   CHECK(!tuner["a.bias"].learns());
   tuner["a.weight"].accumulate(uniform<float>("g", 40));
@@ -400,7 +401,8 @@ TEST_CASE("a tensor without gradient stays as it is, moments too") {
   auto a = uniform<float>("a", 12, 0.05);
   auto b = uniform<float>("b", 12, 0.05);
   std::vector<float> const g(12, 1.0f);
-  auto tuner = make_tuner({named("a", a, {12}), named("b", b, {12})}, {.rule = {.momentum = 0.5, .weight_decay = 0.1}});
+  auto tuner =
+      plain_tuner({named("a", a, {12}), named("b", b, {12})}, {.rule = {.momentum = 0.5, .weight_decay = 0.1}});
   tuner["a"].accumulate(g);
   tuner["b"].accumulate(g);
   tuner.step();
@@ -422,7 +424,7 @@ TEST_CASE("a frozen tensor takes no gradient and no low-rank loss until it is th
   auto a = uniform<float>("a", 24, 0.1);
   auto b = uniform<float>("b", 24, 0.1);
   std::vector<sara::named_tensor> const weights{named("a", a, {6, 4}), named("b", b, {6, 4})};
-  auto tuner = make_tuner(weights, {.threshold = 0.05, .lambda = 0.1, .rate = {.rate = 0.1, .floor = 1}});
+  auto tuner = plain_tuner(weights, {.threshold = 0.05, .lambda = 0.1, .rate = {.rate = 0.1, .floor = 1}});
   auto const gradient = uniform<float>("gradient", 24);
   auto const pass = [&] {
     for (auto const* name : {"a", "b"}) tuner[name].accumulate(sara::view(gradient.data(), {6, 4}));
@@ -445,7 +447,7 @@ TEST_CASE("two names for one memory are one tensor") {
   auto w = uniform<float>("tied", 20, 0.05);
   auto const base = w;
   auto const g = uniform<float>("g", 20);
-  auto tuner = make_tuner({named("embedding", w, {4, 5}), named("head", w, {4, 5})}, {.rule = {.weight_decay = 0.5}});
+  auto tuner = plain_tuner({named("embedding", w, {4, 5}), named("head", w, {4, 5})}, {.rule = {.weight_decay = 0.5}});
   CHECK(tuner.tensors().size() == 1);
   CHECK(tuner.learning() == 20);
   tuner["embedding"].accumulate(g);
@@ -466,7 +468,7 @@ TEST_CASE_TEMPLATE("16-bit weights take updates too small for them, reselected o
   float const ulp = std::abs(static_cast<float>(T{0.05f}) -
                              std::bit_cast<T>(static_cast<std::uint16_t>(base[0].bits + 1)).operator float());
   std::vector<float> const g(10, -1.0f);
-  auto tuner = make_tuner({named("w", w, {2, 5})}, {.reselect = {4, 8}, .rate = {.rate = 0.1 * ulp, .floor = 1}});
+  auto tuner = plain_tuner({named("w", w, {2, 5})}, {.reselect = {4, 8}, .rate = {.rate = 0.1 * ulp, .floor = 1}});
   for (int step = 1; step <= 20; ++step) {
     CAPTURE(step);
     tuner["w"].accumulate(g);
@@ -482,7 +484,7 @@ TEST_CASE_TEMPLATE("16-bit weights take updates too small for them, reselected o
 TEST_CASE("what a report says") {
   std::vector<float> w{0.01f, -0.02f, 0.07f, -0.079f, 0.3f, 0.0f};
   auto tuner =
-      make_tuner({named("w", w, {2, 3})}, {.lambda = 0.5, .reselect = {2}, .rate = {.rate = 0.01, .steps = 4}});
+      plain_tuner({named("w", w, {2, 3})}, {.lambda = 0.5, .reselect = {2}, .rate = {.rate = 0.01, .steps = 4}});
   tuner["w"].accumulate(std::vector<float>{0, 0, -2, 2, 9, 0});
   auto const first = tuner.step();
   CHECK(first.step == 1);
@@ -520,7 +522,7 @@ TEST_CASE("at the switch no step is lost, the rate goes on, moments start anew, 
   // constant gradients: with momentum ½ the three first steps go 1, 1½, 1¾ times rate · g, and then 1, 1½ again
   std::vector<float> w{0, 0, 0.07f, 0.5f};
   std::vector<float> const g{1, -1, -1, 1};
-  auto tuner = make_tuner({named("w", w, {4})}, {.reselect = {3}, .rule = {.momentum = 0.5}});
+  auto tuner = plain_tuner({named("w", w, {4})}, {.reselect = {3}, .rule = {.momentum = 0.5}});
   auto const step = [&] {
     tuner["w"].accumulate(g);
     return tuner.step();
@@ -548,7 +550,7 @@ TEST_CASE("at the switch no step is lost, the rate goes on, moments start anew, 
 TEST_CASE("a second reselection narrows the first, down to nothing") {
   std::vector<float> w{0, 0, 0};
   std::vector<float> const g{-5, -2.5f, -1.25f};
-  auto tuner = make_tuner({named("w", w, {3})}, {.reselect = {2, 4, 8}});
+  auto tuner = plain_tuner({named("w", w, {3})}, {.reselect = {2, 4, 8}});
   std::vector<std::int64_t> learning;
   for (int t = 1; t <= 9; ++t) {
     tuner["w"].accumulate(g);
@@ -568,9 +570,9 @@ TEST_CASE("the same bits for any number of threads") {
     CAPTURE(threads);
     auto w = base;
     auto small = uniform<float>("small", 20 * 9, 0.1);
-    recipe const r{
+    plain_recipe const r{
         .lambda = 0.1, .min_side = 5, .reselect = {2}, .rule = {.momentum = 0.9}, .clip = 1, .threads = threads};
-    auto tuner = make_tuner({named("w", w, {60'000}), named("small", small, {20, 9})}, r);
+    auto tuner = plain_tuner({named("w", w, {60'000}), named("small", small, {20, 9})}, r);
     double norm = 0;
     for (int t = 0; t < 4; ++t) {
       tuner["w"].accumulate(g);
@@ -594,7 +596,7 @@ TEST_CASE("NaN and infinite weights are reported and left alone") {
   float const infinity = std::numeric_limits<float>::infinity();
   std::vector<float> w{0.01f, nan, -infinity, 0.02f, infinity};
   auto const base = w;
-  auto tuner = make_tuner({named("w", w, {5})});
+  auto tuner = plain_tuner({named("w", w, {5})});
   auto const about = tuner.tensors()[0];
   CHECK(about.not_finite == 3);
   CHECK(about.selected == 2);
@@ -613,7 +615,7 @@ TEST_CASE("nothing selected, everything selected, no tensors at all, tensors wit
   std::vector<float> empty;
   std::vector<float> const g(30, 1.0f);
   SUBCASE("nothing") {
-    auto tuner = make_tuner({named("w", w, {6, 5})}, {.threshold = 0, .lambda = 1, .reselect = {1}});
+    auto tuner = plain_tuner({named("w", w, {6, 5})}, {.threshold = 0, .lambda = 1, .reselect = {1}});
     CHECK(!tuner["w"].learns());
     tuner["w"].accumulate(g);
     auto const report = tuner.step();
@@ -625,20 +627,20 @@ TEST_CASE("nothing selected, everything selected, no tensors at all, tensors wit
     CHECK(tuner.memory().total() == 0);
   }
   SUBCASE("everything") {
-    auto tuner = make_tuner({named("w", w, {6, 5})}, {.threshold = std::numeric_limits<double>::infinity()});
+    auto tuner = plain_tuner({named("w", w, {6, 5})}, {.threshold = std::numeric_limits<double>::infinity()});
     CHECK(tuner.learning() == 30);
     tuner["w"].accumulate(g);
     CHECK(tuner.step().at_or_above() == 0);
     CHECK(difference(w, moved(base, below_threshold(base, 1), g, 0.01f), {1e-8, 0}) == "");
   }
   SUBCASE("no tensors") {
-    auto tuner = make_tuner({});
+    auto tuner = plain_tuner({});
     CHECK(tuner.step().learning == 0);
     CHECK(tuner.adapter().tensors.empty());
   }
   SUBCASE("no elements") {
-    auto tuner = make_tuner({named("none", empty, {0, 4}), named("w", w, {6, 5}), named("nothing", empty, {0})},
-                            {.lambda = 1, .reselect = {1}});
+    auto tuner = plain_tuner({named("none", empty, {0, 4}), named("w", w, {6, 5}), named("nothing", empty, {0})},
+                             {.lambda = 1, .reselect = {1}});
     CHECK(tuner.tensors().size() == 3);
     tuner["w"].accumulate(g);
     tuner.step();
@@ -656,8 +658,8 @@ TEST_CASE("positions are held by rows unless asked otherwise") {
 TEST_CASE("memory is what the formulas say") {
   auto f32 = uniform<float>("f32", 40 * 30, 0.1);
   auto bf16 = uniform<sara::bfloat16>("bf16", 25 * 20, 0.1);
-  auto tuner = make_tuner({named("f32", f32, {40, 30}), named("bf16", bf16, {25, 20})},
-                          {.lambda = 0.1, .reselect = {1}, .rule = {.momentum = 0.5}});
+  auto tuner = plain_tuner({named("f32", f32, {40, 30}), named("bf16", bf16, {25, 20})},
+                           {.lambda = 0.1, .reselect = {1}, .rule = {.momentum = 0.5}});
   auto const n32 = std::ssize(below_threshold(f32, 0.08));
   auto const n16 = std::ssize(below_threshold(bf16, sara::widen(sara::bfloat16{0.08f})));
   auto memory = tuner.memory();
@@ -692,7 +694,7 @@ TEST_CASE("a matrix by columns is trained and stored as one by rows") {
   by_rows const x = by_rows::Random(3, 5);
   std::vector<sara::adapter> learned;
   auto const train = [&](auto& weight, auto const& gradient, auto const& input) {
-    auto tuner = make_tuner({{"w", sara::view(weight)}}, {.lambda = 0.1});
+    auto tuner = plain_tuner({{"w", sara::view(weight)}}, {.lambda = 0.1});
     tuner["w"].accumulate(gradient, input);
     tuner.step();
     learned.push_back(tuner.adapter());
@@ -718,7 +720,7 @@ TEST_CASE("the type of computation follows the weights' type where that is known
 TEST_CASE("a tuner can be moved") {
   auto w = uniform<float>("w", 20, 0.05);
   auto const base = w;
-  auto tuner = make_tuner({named("w", w, {4, 5})});
+  auto tuner = plain_tuner({named("w", w, {4, 5})});
   tuner["w"].accumulate(std::vector<float>(20, 1.0f));
   auto other = std::move(tuner);
   other.step();
@@ -728,32 +730,32 @@ TEST_CASE("a tuner can be moved") {
 TEST_CASE("names that do not fit") {
   auto w = uniform<float>("w", 20, 0.05);
   auto v = uniform<float>("v", 20, 0.05);
-  auto tuner = make_tuner({named("w", w, {4, 5})});
+  auto tuner = plain_tuner({named("w", w, {4, 5})});
   CHECK(complaint<sara::name_error>([&] { static_cast<void>(tuner["weight"]); }, {"got 'weight'"}) == "");
   CHECK(complaint<sara::name_error>([&] { static_cast<void>(tuner.gradient("weight")); }, {"got 'weight'"}) == "");
   CHECK(complaint<sara::name_error>(
             [&] {
-              make_tuner({named("w", w, {20}), named("w", v, {20})});
+              plain_tuner({named("w", w, {20}), named("w", v, {20})});
             },
             {"'w' twice"}) == "");
   CHECK(complaint<sara::shape_error>(
             [&] {
-              make_tuner({named("w", w, {20}), named("tied", w, {4, 5})});
+              plain_tuner({named("w", w, {20}), named("tied", w, {4, 5})});
             },
             {"'tied' and 'w' share memory", "[4, 5]", "[20]"}) == "");
   sara::named_tensor const transposed{"transposed", sara::tensor_view{w.data(), {4, 4}, {1, 4}}};
   CHECK(complaint<sara::shape_error>(
             [&] {
-              make_tuner({named("w", w, {4, 4}), transposed});
+              plain_tuner({named("w", w, {4, 4}), transposed});
             },
             {"'transposed' and 'w' share memory", "strides [1, 4]", "strides [4, 1]"}) == "");
-  CHECK(complaint<sara::name_error>([&] { make_tuner({named("w", w, {20})}, {.filter = {.include = {"unet.*"}}}); },
+  CHECK(complaint<sara::name_error>([&] { plain_tuner({named("w", w, {20})}, {.filter = {.include = {"unet.*"}}}); },
                                     {"a name that the filter takes", "'w'"}) == "");
 }
 
 TEST_CASE("float64 weights are not trained in float32 unasked") {
   std::vector<double> w(4);
-  CHECK(complaint<sara::dtype_error>([&] { make_tuner({named("w", w, {4})}); },
+  CHECK(complaint<sara::dtype_error>([&] { plain_tuner({named("w", w, {4})}); },
                                      {"'w' is float64", "sara::compute_in<double>{}"}) == "");
 }
 
@@ -761,7 +763,7 @@ TEST_CASE("memory of another device") {
   std::vector<float> w(4);
   CHECK(complaint<sara::memory_error>(
             [&] {
-              make_tuner({{"w", sara::view(w.data(), {4}, sara::memory::cuda)}});
+              plain_tuner({{"w", sara::view(w.data(), {4}, sara::memory::cuda)}});
             },
             {"w: expected a tensor in host memory", "CUDA"}) == "");
 }
@@ -780,10 +782,11 @@ TEST_CASE("settings that contradict each other are refused at once, not at the s
   CHECK(refused(sara::largest{.count = 3}, sara::constant_rate{.rate = 1e-3},
                 sara::reselect_halfway{.threshold = 1e-3}) == "expected an exception, got none");
 
-  CHECK(complaint<sara::value_error>([&] { make_tuner(weights, {.threshold = -1}); }, {"got -1"}) == "");
-  CHECK(complaint<sara::value_error>([&] { make_tuner(weights, {.rule = {.momentum = 2}}); }, {"sgd"}) == "");
-  CHECK(complaint<sara::value_error>([&] { make_tuner(weights, {.rate = {.rate = -1, .floor = 1}}); }, {"rate"}) == "");
-  CHECK(complaint<sara::value_error>([&] { make_tuner(weights, {.rate = {.rate = 1e-3, .steps = 5, .warmup = 5}}); },
+  CHECK(complaint<sara::value_error>([&] { plain_tuner(weights, {.threshold = -1}); }, {"got -1"}) == "");
+  CHECK(complaint<sara::value_error>([&] { plain_tuner(weights, {.rule = {.momentum = 2}}); }, {"sgd"}) == "");
+  CHECK(complaint<sara::value_error>([&] { plain_tuner(weights, {.rate = {.rate = -1, .floor = 1}}); }, {"rate"}) ==
+        "");
+  CHECK(complaint<sara::value_error>([&] { plain_tuner(weights, {.rate = {.rate = 1e-3, .steps = 5, .warmup = 5}}); },
                                      {"steps"}) == "");
   CHECK(refused(sara::nuclear_norm{.weight = -1}) == "");
   CHECK(refused(sara::reselect_halfway{.threshold = -1}) == "");
@@ -793,5 +796,5 @@ TEST_CASE("settings that contradict each other are refused at once, not at the s
   CHECK(refused(sara::below{.threshold = 0.2}) == "");  // eq. 12 makes it a rate of 4e-34
   CHECK(refused(sara::below{.threshold = 0.2}, sara::constant_rate{.rate = 1e-3}) == "expected an exception, got none");
   for (double const clip : {0.0, -1.0, std::nan("")})
-    CHECK(complaint<sara::value_error>([&] { make_tuner(weights, {.clip = clip}); }, {"clip_norm"}) == "");
+    CHECK(complaint<sara::value_error>([&] { plain_tuner(weights, {.clip = clip}); }, {"clip_norm"}) == "");
 }

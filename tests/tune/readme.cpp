@@ -14,18 +14,18 @@
 
 namespace {
 
-using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using dense = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 struct linear_model {
-  matrix weight = matrix::Random(16, 24) * 0.01f;
-  matrix x, dy;
+  dense weight = dense::Random(16, 24) * 0.01f;
+  dense x, dy;
 };
 
 struct sample {
-  matrix x, y;
+  dense x, y;
 };
 
-std::vector<std::pair<std::string, matrix&>> named_weights(linear_model& model) { return {{"weight", model.weight}}; }
+std::vector<std::pair<std::string, dense&>> named_weights(linear_model& model) { return {{"weight", model.weight}}; }
 
 float forward(linear_model& model, sample const& batch) {
   model.x = batch.x;
@@ -43,11 +43,11 @@ void backward(linear_model const& model, Layer&& layer) {
 TEST_CASE("the program of the README trains and saves an adapter") {
   constexpr std::int64_t steps = 40;
   linear_model model;
-  matrix const base = model.weight;
-  matrix const task = matrix::Random(16, 24) * 0.01f;
+  dense const base = model.weight;
+  dense const task = dense::Random(16, 24) * 0.01f;
   std::vector<sample> data(steps);
   for (auto& batch : data) {
-    batch.x = matrix::Random(32, 24);
+    batch.x = dense::Random(32, 24);
     batch.y = batch.x * task.transpose();
   }
   auto const file = std::filesystem::temp_directory_path() / "sara_readme_style.safetensors";

@@ -25,16 +25,16 @@ namespace {
 
 using namespace unet;
 
-struct bench {
+struct engine_bench {
   sara::host backend{2};
   model<float> net{backend.threads(), test::tiny(3)};
   dataset data = test::toy_data();
 
-  bench() { test::randomise(net); }
+  engine_bench() { test::randomise(net); }
 };
 
 /// The engine on the CUDA device. Without one, checks that this is said in a sentence, and returns null.
-std::unique_ptr<engine> cuda_engine(bench& b, std::string const& precision = "float32") {
+std::unique_ptr<engine> cuda_engine(engine_bench& b, std::string const& precision = "float32") {
   try {
     return make_engine({"cuda", precision}, b.backend, b.net);
   } catch (std::runtime_error const& error) {
@@ -46,7 +46,7 @@ std::unique_ptr<engine> cuda_engine(bench& b, std::string const& precision = "fl
 }
 
 TEST_CASE("the host's engine is the model itself") {
-  bench b, same;
+  engine_bench b, same;
   auto const host = make_engine({}, b.backend, b.net);
   CHECK(host->name() == "the host, 2 threads");
   CHECK(mean_velocity_loss(*host, b.data, b.data.train) == mean_velocity_loss(b.net, b.data, b.data.train));
@@ -57,7 +57,7 @@ TEST_CASE("the host's engine is the model itself") {
 }
 
 TEST_CASE("a device or precision that there is not is refused with a sentence") {
-  bench b;
+  engine_bench b;
   auto const text_of = [&](device_choice const& choice) {
     try {
       static_cast<void>(make_engine(choice, b.backend, b.net));
@@ -72,7 +72,7 @@ TEST_CASE("a device or precision that there is not is refused with a sentence") 
 }
 
 TEST_CASE("a CUDA device computes what the host computes, as far as rounding lets it") {
-  bench b, other;
+  engine_bench b, other;
   auto const device = cuda_engine(b);
   if (!device) return;
   auto const host = make_engine({}, other.backend, other.net);
@@ -98,7 +98,7 @@ TEST_CASE("a CUDA device computes what the host computes, as far as rounding let
   double error = 0, moved = 0;
   for (auto const* p : b.net.parameters()) {
     auto const& there = other.net.parameters()[p->index]->values;
-    bench const untouched;
+    engine_bench const untouched;
     auto const& before = untouched.net.parameters()[p->index]->values;
     for (std::size_t i = 0; i < p->values.size(); ++i) {
       error += std::pow(static_cast<double>(p->values[i] - there[i]), 2);
@@ -113,7 +113,7 @@ TEST_CASE("a CUDA device computes what the host computes, as far as rounding let
 TEST_CASE("two runs on a CUDA device are the same bits") {
   std::vector<std::vector<float>> learned;
   for (int run = 0; run < 2; ++run) {
-    bench b;
+    engine_bench b;
     auto const device = cuda_engine(b);
     if (!device) return;
     static_cast<void>(device->fine_tune(b.data, test::quick(), {}));
@@ -124,7 +124,7 @@ TEST_CASE("two runs on a CUDA device are the same bits") {
 }
 
 TEST_CASE("a CUDA device learns with bfloat16 factors") {
-  bench b;
+  engine_bench b;
   auto const device = cuda_engine(b, "bfloat16");
   if (!device) return;
   auto how = test::quick();

@@ -150,14 +150,14 @@ void randomise(Layer& layer) {
   });
 }
 
-struct bench {
+struct layer_bench {
   sara::thread_pool pool{2};
   workspace<double> memory;
   context<double> run{pool, memory, true};
 };
 
 TEST_CASE("a convolution's gradients are those of finite differences") {
-  bench b;
+  layer_bench b;
   for (auto const geometry : {convolution_geometry{3, 1}, convolution_geometry{1, 1}, convolution_geometry{3, 2}}) {
     CAPTURE(geometry.kernel);
     CAPTURE(geometry.stride);
@@ -194,7 +194,7 @@ TEST_CASE("a convolution's gradients are those of finite differences") {
 }
 
 TEST_CASE("group normalisation's gradients are those of finite differences") {
-  bench b;
+  layer_bench b;
   grid const where{3, 4, 4};
   for (bool const activate : {false, true})
     for (bool const modulated : {false, true}) {
@@ -226,7 +226,7 @@ TEST_CASE("group normalisation's gradients are those of finite differences") {
 }
 
 TEST_CASE("numbers that are not finite stay out of the padding, which the next user of the memory relies on") {
-  bench b;
+  layer_bench b;
   grid const where{2, 4, 4};
   group_norm<double> layer{"norm", 16, true};
   auto const x = b.memory.take(16, where), y = b.memory.take(16, where), dy = b.memory.take(16, where),
@@ -242,7 +242,7 @@ TEST_CASE("numbers that are not finite stay out of the padding, which the next u
 }
 
 TEST_CASE("attention's gradients are those of finite differences") {
-  bench b;
+  layer_bench b;
   grid const where{2, 4, 4};
   attention<double> layer{"attention", 16};
   randomise(layer);
@@ -264,7 +264,7 @@ TEST_CASE("attention's gradients are those of finite differences") {
 }
 
 TEST_CASE("attention refuses more pixels than it has room for") {
-  bench b;
+  layer_bench b;
   attention<double> layer{"attention", 16};
   auto const x = b.memory.take(16, {1, 16, 16}), y = b.memory.take(16, {1, 16, 16});
   CHECK_THROWS_WITH_AS(layer.forward(b.run, x, y),
@@ -273,7 +273,7 @@ TEST_CASE("attention refuses more pixels than it has room for") {
 }
 
 TEST_CASE("a stage's gradients are those of finite differences") {
-  bench b;
+  layer_bench b;
   grid const where{2, 4, 4};
   for (auto const in : {std::int64_t{8}, std::int64_t{16}}) {
     stage<double> layer{"stage", in, 16, 6, true};
@@ -298,7 +298,7 @@ TEST_CASE("a stage's gradients are those of finite differences") {
 }
 
 TEST_CASE("enlarging and its gradient are adjoint") {
-  bench b;
+  layer_bench b;
   auto const x = b.memory.take(3, {2, 3, 5}), dx = b.memory.take(3, {2, 3, 5});
   auto const y = b.memory.take(3, {2, 6, 10}), dy = b.memory.take(3, {2, 6, 10});
   fill<double>(x, 1);
@@ -328,7 +328,7 @@ struct small_batch {
 };
 
 TEST_CASE("the whole network's gradients are those of finite differences") {
-  bench b;
+  layer_bench b;
   model<double> net{b.pool, small_shape()};
   for (auto* p : net.parameters()) {
     if (p->begin.radius == 0) p->begin.radius = 0.2;
