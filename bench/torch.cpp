@@ -38,7 +38,7 @@ bench::contender contender(std::string const& title, std::shared_ptr<run> const&
 }
 
 bench::trial trial(std::string const& model, int batch, int threads) {
-  bool const samples = model != "transformer";  // whose layers name their own types
+  bool const has_low_rank = model != "transformer";  // whose layers name their own types
   auto const sara = std::make_shared<run>(model, "in_backward", batch, threads);
   bench::trial t;
   t.tolerance = 1e-5;
@@ -49,8 +49,8 @@ bench::trial trial(std::string const& model, int batch, int threads) {
     std::size_t same_steps;  // as sara: more than the first forward pass where the same entries learn
   };
   std::vector<peer> peers{{"libtorch full", "full", 1}, {"libtorch masked gradients", "masked", 4}};
-  if (samples) peers.push_back({"libtorch LoRA", "lora", 1});
-  if (samples) peers.push_back({"sara, updates in step()", "sampled", 4});
+  if (has_low_rank) peers.push_back({"libtorch LoRA", "lora", 1});
+  peers.push_back({"sara, updates in step()", "sampled", 4});
   peers.push_back({"sara, gathered, updates in step()", "gathered", 4});
   for (auto const& [title, method, same_steps] : peers) {
     auto const other = std::make_shared<run>(model, method, batch, threads);

@@ -64,6 +64,9 @@ bool measure_all(suite const& what, settings const& how) {
             shown.add(row);
           rows.push_back(row);
         }
+        if (how.check) continue;
+        if (!how.json.empty()) write_json(how.json, rows);  // at once: a run that is cut off leaves what it has
+        if (!how.markdown.empty()) write_markdown(how.markdown, rows);
       } catch (std::exception const& error) {
         agreed = false;
         std::fprintf(stderr, "bench: %s: %s\n", title(b).c_str(), error.what());
@@ -72,8 +75,6 @@ bool measure_all(suite const& what, settings const& how) {
   if (how.list || how.check) return agreed;
   auto const seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   std::printf("%zu rows in %.0f s\n", rows.size(), seconds);
-  if (!how.json.empty()) write_json(how.json, rows);
-  if (!how.markdown.empty()) write_markdown(how.markdown, rows);
   return agreed;
 }
 

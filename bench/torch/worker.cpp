@@ -4,8 +4,8 @@
 // MODEL   linear: 24 × Linear(1280); convolution: 8 × Conv2d(320, 3x3) on 16x16; transformer: 6 encoder layers of 640
 // METHOD  full: torch::optim::AdamW; masked: the same on the smallest 5 %, dense gradients times a mask;
 //         lora: low-rank layers of about as many parameters; gathered: sara::torch::adamw, the model as it is;
-//         sampled: the same with layers that sample, where it has such; in_backward: the same, each weight updated in
-//         the backward pass
+//         sampled: the same with operators that sample; in_backward: the same, each weight updated in the backward
+//         pass
 // The protocol: bench/harness/process.hpp.
 #include <torch/torch.h>
 
@@ -22,7 +22,7 @@
 #include <vector>
 
 #include <sara/torch/adamw.hpp>
-#include <sara/torch/modules.hpp>
+#include <sara/torch/sampled_operators.hpp>
 
 #include "../harness/serve.hpp"
 #include "examples/torch_finetune/network.hpp"
@@ -64,6 +64,7 @@ struct problem {
 struct method {
   std::unique_ptr<torch::optim::Optimizer> optimizer;
   std::function<void()> before_step = [] {};
+  std::optional<sara::torch::sampled_operators> sampling;
 
   method(std::string const& name, problem& p) {
     auto const options = torch::optim::AdamWOptions(rate).weight_decay(0);
@@ -79,7 +80,7 @@ struct method {
     } else if (name == "lora") {
       optimizer = std::make_unique<torch::optim::AdamW>(finetune::add_low_rank(*p.model, p.rank), options);
     } else if (name == "gathered" || name == "sampled" || name == "in_backward") {
-      if (name != "gathered") sara::torch::sample_layers(*p.model);
+      if (name != "gathered") sampling.emplace();
       optimizer = std::make_unique<sara::torch::adamw>(
           *p.model, sara::torch::adamw_options{.threshold = density * p.widest,
                                                .lr = rate,

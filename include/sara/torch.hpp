@@ -11,5 +11,6 @@
 #include <sara/torch/named_weights.hpp>
 #include <sara/torch/optimizer.hpp>
 #include <sara/torch/published.hpp>
+#include <sara/torch/sampled_operators.hpp>
 #include <sara/torch/tensor.hpp>
 #include <sara/torch/unstructural_mapping.hpp>

@@ -10,8 +10,10 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include <sara/torch/modules.hpp>
+#include <sara/torch/sampled_operators.hpp>
 
 #include "optimizers.hpp"
 
@@ -82,12 +84,17 @@ TEST_CASE("a backward pass has one or two dense gradients at a time, not one a l
     sara::torch::sample_layers(model);
     return sara::test::make_optimizer(model, settings);
   });
+  auto const by_operators = peak_of_a_pass([&](auto& model) {
+    return std::pair{sara::test::make_optimizer(model, settings), sara::torch::sampled_operators{}};
+  });
   CAPTURE(dense);
   CAPTURE(gathered);
   CAPTURE(sampled);
+  CAPTURE(by_operators);
   std::int64_t const activations = (layers + 4) * rows * width * 4;
   CHECK(dense >= layers * bytes_of_gradient);
   CHECK(gathered >= bytes_of_gradient);
   CHECK(gathered <= 2 * bytes_of_gradient + activations);
   CHECK(sampled < bytes_of_gradient / 2);  // activations and their gradients
+  CHECK(by_operators < bytes_of_gradient / 2);
 }

@@ -62,6 +62,7 @@ class gather_node final : public ::torch::autograd::Node {
   }
 
   [[nodiscard]] std::string name() const override { return "sara::torch::gather"; }
+  [[nodiscard]] at::Tensor const& weight() const noexcept { return weight_; }
   [[nodiscard]] std::size_t number() const noexcept { return number_; }
   /// Null once the optimizer is gone.
   [[nodiscard]] std::shared_ptr<gradient_taker> taker() const { return taker_.lock(); }

@@ -131,7 +131,8 @@ bool replace_layer(::torch::nn::SequentialImpl& parent, ::torch::nn::AnyModule& 
 
 /// Puts drop-in modules in the place of Linear, Conv2d and Embedding layers in every Sequential of a model, with their
 /// parameters: an optimizer made before or after trains the same. Elsewhere a model's code names its layers' types, so
-/// they cannot be exchanged from outside: there gradients are gathered, or write the type of the drop-in module.
+/// they cannot be exchanged from outside: there gradients are gathered, unless sampled_operators are at work or the
+/// model names the drop-in module.
 /// @return how many layers were replaced
 inline std::int64_t sample_layers(::torch::nn::Module& model) {
   std::int64_t replaced = 0;
