@@ -193,9 +193,9 @@ TEST_CASE("a forged file is refused with a sentence") {
     CHECK(f.refused("at most 8 extents") == "");
     f.about["w"]["shape"] = {std::int64_t{1} << 40, std::int64_t{1} << 40};
     CHECK(f.refused("a size of 63 bits") == "");
-    for (json const& shape : {json("4x5"), json(20), json::object({{"rows", 20}}), json()}) {
-      f.about["w"]["shape"] = shape;
-      CHECK(f.refused("expected a list of extents, got " + shape.dump()) == "");
+    for (json const& wrong : {json("4x5"), json(20), json::object({{"rows", 20}}), json()}) {
+      f.about["w"]["shape"] = wrong;
+      CHECK(f.refused("expected a list of extents, got " + wrong.dump()) == "");
     }
     f.about["w"]["shape"] = {"four", 5};
     CHECK(f.refused("expected a description") == "");
