@@ -21,7 +21,7 @@ namespace detail {
 using keys = c10::DispatchKeySet;
 
 /// Where the dispatcher finds libtorch's own kernel of an operator whose entries for AutogradCPU and AutogradCUDA are
-/// taken: at another autograd key, which no tensor on either has.
+/// taken: at another autograd key, which no tensor on either has. (Keys are removed without their backend.)
 [[nodiscard]] inline keys beside(keys const& of) {
   return of.remove(c10::DispatchKey::AutogradCPU).add(c10::DispatchKey::AutogradOther);
 }
@@ -84,7 +84,8 @@ inline at::Tensor embedding_operator(keys ks, at::Tensor const& weight, at::Tens
 /// for the autograd keys of CPU and CUDA: in the whole process, so make it before other threads compute and keep it as
 /// long as they do. Any number may live at a time. Gradients are gathered as without it of what reaches an operator
 /// other than whole (a slice, what autocast has converted), of convolutions with padding by name or of one image
-/// without a batch, of embeddings with sparse or scale_grad_by_freq.
+/// without a batch, of embeddings with sparse or scale_grad_by_freq. A t() that is sampled through gets no gradient of
+/// its own.
 /// Example: tests/torch/sampled_operators.cpp
 class sampled_operators {
  public:
