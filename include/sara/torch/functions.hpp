@@ -69,21 +69,25 @@ struct wanted_gradient {
 struct linear_function : ::torch::autograd::Function<linear_function> {
   static at::Tensor forward(AutogradContext* context, at::Tensor const& x, at::Tensor const& weight,
                             maybe_tensor const& bias) {
-    context->save_for_backward({weight.requires_grad() ? x : at::Tensor{}, weight});
+    // As libtorch: a weight whose values nobody needs again may change before the backward pass.
+    context->save_for_backward({weight.requires_grad() ? x : at::Tensor{}, x.requires_grad() ? weight : at::Tensor{}});
+    context->saved_data["weight"] = weight;
     context->saved_data["x"] = x.requires_grad();
     context->saved_data["type"] = static_cast<std::int64_t>(x.scalar_type());
     context->saved_data["bias"] = bias && bias->requires_grad();
-    return at::linear(x, weight, bias);
+    auto const y = at::linear(x, weight, bias);
+    return y.is_view() ? at::_unsafe_view(y, y.sizes()) : y;  // else it could not be changed in place
   }
 
   static variable_list backward(AutogradContext* context, variable_list const& gradients) {
     auto const& dy = gradients.at(0);
     auto const saved = context->get_saved_variables();
-    auto const &x = saved[0], &weight = saved[1];
+    auto const& x = saved[0];
+    auto const weight = context->saved_data["weight"].toTensor();
     variable_list out(3);
     if (!dy.defined()) return out;
     if (context->saved_data["x"].toBool())
-      out[0] = at::matmul(dy, weight.to(dy.scalar_type()))
+      out[0] = at::matmul(dy, saved[1].to(dy.scalar_type()))
                    .to(static_cast<at::ScalarType>(context->saved_data["type"].toInt()));
     auto const dy2 = dy.reshape({-1, weight.size(0)});
     if (x.defined()) {
@@ -144,15 +148,16 @@ struct conv2d_function : ::torch::autograd::Function<conv2d_function> {
 struct embedding_function : ::torch::autograd::Function<embedding_function> {
   static at::Tensor forward(AutogradContext* context, at::Tensor const& weight, at::Tensor const& index,
                             std::int64_t padding_index) {
-    context->save_for_backward({weight, index});
+    context->save_for_backward({index});
+    context->saved_data["weight"] = weight;
     context->saved_data["padding"] = padding_index;
     return at::embedding(weight, index, padding_index);
   }
 
   static variable_list backward(AutogradContext* context, variable_list const& gradients) {
     auto const& dy = gradients.at(0);
-    auto const saved = context->get_saved_variables();
-    auto const &weight = saved[0], &index = saved[1];
+    auto const index = context->get_saved_variables().at(0);
+    auto const weight = context->saved_data["weight"].toTensor();
     variable_list out(3);
     if (!dy.defined()) return out;
     auto const padding = context->saved_data["padding"].toInt();

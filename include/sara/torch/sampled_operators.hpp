@@ -5,6 +5,7 @@
 #include <ATen/RedispatchFunctions.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/DispatchKeySet.h>
+#include <torch/csrc/autograd/variable.h>
 #include <torch/library.h>
 
 #include <cstdint>
@@ -30,44 +31,58 @@ using keys = c10::DispatchKeySet;
   return at::GradMode::is_enabled() && weight.requires_grad() && weight.is_leaf() && gather_node::of(weight) != nullptr;
 }
 
-/// W of Wᵀ, if a sara optimizer trains it; undefined for any other matrix. libtorch's layers multiply by weight.t().
+/// W of Wᵀ, if a sara optimizer trains it; undefined for any other matrix, and where somebody wants the gradient of Wᵀ.
+/// libtorch's layers multiply by weight.t().
 [[nodiscard]] inline at::Tensor transposed_weight(at::Tensor const& matrix) {
   if (!at::GradMode::is_enabled() || matrix.dim() != 2 || !matrix.is_view()) return {};
   auto const& made_by = matrix.grad_fn();
   if (!made_by || made_by->name() != "TBackward0") return {};
   auto const node = std::dynamic_pointer_cast<gather_node>(made_by->next_edge(0).function);
-  return node ? node->weight() : at::Tensor{};
+  if (!node || !is_sampled(node->weight()) || node->weight().data_ptr() != matrix.data_ptr()) return {};
+  if (matrix.retains_grad() || !::torch::autograd::impl::hooks(matrix).empty()) return {};
+  return node->weight();
 }
 
+/// Whether the wing's functions do with these what libtorch does.
+[[nodiscard]] inline bool suits(at::Tensor const& x, at::Tensor const& weight, at::Tensor const& bias) {
+  auto const plain = [](at::Tensor const& t) { return t.layout() == at::kStrided && !t._fw_grad(0).defined(); };
+  return plain(x) && x.dim() > 0 && plain(weight) && weight.dim() >= 2 && weight.numel() > 0 &&
+         (!bias.defined() || (plain(bias) && bias.dim() == 1 && bias.size(0) == weight.size(0)));
+}
+
+[[nodiscard]] inline at::Tensor or_undefined(maybe_tensor const& tensor) { return tensor ? *tensor : at::Tensor{}; }
+
 inline at::Tensor linear_operator(keys ks, at::Tensor const& x, at::Tensor const& weight, maybe_tensor const& bias) {
-  if (!is_sampled(weight)) return at::redispatch::linear(beside(ks), x, weight, bias);
+  if (!is_sampled(weight) || !suits(x, weight, or_undefined(bias)))
+    return at::redispatch::linear(beside(ks), x, weight, bias);
   return linear_function::apply(x, weight, bias);
 }
 
 inline at::Tensor matmul_operator(keys ks, at::Tensor const& x, at::Tensor const& matrix) {
   auto const weight = transposed_weight(matrix);
-  if (!weight.defined()) return at::redispatch::matmul(beside(ks), x, matrix);
+  if (!weight.defined() || !suits(x, weight, {})) return at::redispatch::matmul(beside(ks), x, matrix);
   return linear_function::apply(x, weight, maybe_tensor{});
 }
 
 inline at::Tensor addmm_operator(keys ks, at::Tensor const& bias, at::Tensor const& x, at::Tensor const& matrix,
                                  at::Scalar const& beta, at::Scalar const& alpha) {
-  auto const weight = beta.equal(1) && alpha.equal(1) && bias.dim() == 1 ? transposed_weight(matrix) : at::Tensor{};
-  if (!weight.defined()) return at::redispatch::addmm(beside(ks), bias, x, matrix, beta, alpha);
+  auto const weight = transposed_weight(matrix);
+  if (!weight.defined() || !suits(x, weight, bias) || x.dim() != 2 || !beta.equal(1) || !alpha.equal(1))
+    return at::redispatch::addmm(beside(ks), bias, x, matrix, beta, alpha);
   return linear_function::apply(x, weight, maybe_tensor{bias});
 }
 
 inline at::Tensor conv2d_operator(keys ks, at::Tensor const& x, at::Tensor const& weight, maybe_tensor const& bias,
                                   at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
                                   std::int64_t groups) {
-  if (!is_sampled(weight) || x.dim() != 4)
+  if (!is_sampled(weight) || !suits(x, weight, or_undefined(bias)) || x.dim() != 4)
     return at::redispatch::conv2d(beside(ks), x, weight, bias, stride, padding, dilation, groups);
   return conv2d_function::apply(x, weight, bias, stride.vec(), padding.vec(), dilation.vec(), groups);
 }
 
 inline at::Tensor embedding_operator(keys ks, at::Tensor const& weight, at::Tensor const& index,
                                      std::int64_t padding_index, bool scale_grad_by_freq, bool sparse) {
-  if (!is_sampled(weight) || scale_grad_by_freq || sparse)
+  if (!is_sampled(weight) || weight._fw_grad(0).defined() || scale_grad_by_freq || sparse)
     return at::redispatch::embedding(beside(ks), weight, index, padding_index, scale_grad_by_freq, sparse);
   return embedding_function::apply(weight, index, padding_index);
 }
@@ -80,12 +95,12 @@ inline at::Tensor embedding_operator(keys ks, at::Tensor const& weight, at::Tens
 ///
 ///     sara::torch::sampled_operators const sampling;
 ///
-/// They are linear, conv2d, embedding, and the products addmm and matmul by a weight's t(), in the dispatcher's entries
+/// They are linear, conv2d, embedding, and the products matmul and addmm by a weight's t(), in the dispatcher's entries
 /// for the autograd keys of CPU and CUDA: in the whole process, so make it before other threads compute and keep it as
-/// long as they do. Any number may live at a time. Gradients are gathered as without it of what reaches an operator
-/// other than whole (a slice, what autocast has converted), of convolutions with padding by name or of one image
-/// without a batch, of embeddings with sparse or scale_grad_by_freq. A t() that is sampled through gets no gradient of
-/// its own.
+/// long as they do. Any number may live at a time. All other uses of a weight are gathered as without it: a slice, what
+/// autocast has converted, sparse inputs, a bias of another shape than [out], addmm with factors, padding by name, one
+/// image without a batch, an embedding with sparse or scale_grad_by_freq, forward-mode derivatives. A t() with hooks or
+/// retain_grad() is left alone; torch::autograd::grad of any other t() finds it unused.
 /// Example: tests/torch/sampled_operators.cpp
 class sampled_operators {
  public:
