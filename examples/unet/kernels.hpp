@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <span>
@@ -107,8 +108,9 @@ void load(vector<Real, Lanes>& to, Real const* from, std::int64_t pitch) {
 /// The reverse of `load`.
 template <int Rows, class Real>
 void store(vector<Real> const& from, Real* to, std::int64_t pitch) {
-  constexpr auto run = sizeof from / Rows;
-  for (int r = 0; r < Rows; ++r) std::memcpy(to + r * pitch, reinterpret_cast<char const*>(&from) + r * run, run);
+  constexpr std::ptrdiff_t run = sizeof from / Rows;
+  for (int r = 0; r < Rows; ++r)
+    std::memcpy(to + r * pitch, reinterpret_cast<char const*>(&from) + r * run, std::size_t{run});
 }
 
 /// sum[r][v] += Σ_k weights[k][r] · sources[k][begins[v] …]: 24 vectors that stay in registers.
