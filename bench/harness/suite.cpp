@@ -46,6 +46,12 @@ bool measure_all(suite const& what, settings const& how) {
   std::vector<result> rows;
   table shown{std::cout};
   bool agreed = true;
+  auto const write = [&] {  // after every benchmark: a run that is cut off leaves what it has
+    if (how.list || how.check) return;
+    if (!how.json.empty()) write_json(how.json, rows);
+    if (!how.markdown.empty()) write_markdown(how.markdown, rows);
+  };
+  write();  // nothing stays of another run
   auto const begin = std::chrono::steady_clock::now();
   for (auto const& b : all_benchmarks()) {
     if (!wanted(b, how)) continue;
@@ -64,9 +70,7 @@ bool measure_all(suite const& what, settings const& how) {
             shown.add(row);
           rows.push_back(row);
         }
-        if (how.check) continue;
-        if (!how.json.empty()) write_json(how.json, rows);  // at once: a run that is cut off leaves what it has
-        if (!how.markdown.empty()) write_markdown(how.markdown, rows);
+        write();
       } catch (std::exception const& error) {
         agreed = false;
         std::fprintf(stderr, "bench: %s: %s\n", title(b).c_str(), error.what());
