@@ -34,7 +34,7 @@ using keys = c10::DispatchKeySet;
 /// W of Wᵀ, if a sara optimizer trains it; undefined for any other matrix, and where somebody wants the gradient of Wᵀ.
 /// libtorch's layers multiply by weight.t().
 [[nodiscard]] inline at::Tensor transposed_weight(at::Tensor const& matrix) {
-  if (!at::GradMode::is_enabled() || matrix.dim() != 2 || !matrix.is_view()) return {};
+  if (matrix.dim() != 2 || !matrix.is_view()) return {};
   auto const& made_by = matrix.grad_fn();
   if (!made_by || made_by->name() != "TBackward0") return {};
   auto const node = std::dynamic_pointer_cast<gather_node>(made_by->next_edge(0).function);
