@@ -27,26 +27,36 @@ std::string fault_of(sara::matrix_shape shape, std::vector<std::int64_t> const& 
   auto const store = sara::test::make_store<Store>(backend, shape, positions);
   host_sampling_plan const plan{store.ref(), threads};
   if (std::ssize(plan.parts()) > threads) return "more parts than threads";
-  for (auto const& part : plan.parts())
-    if (part.first_piece == part.last_piece) return "a part without entries";
   auto const* const columns = plan.columns(store.ref());
   std::vector<int> seen(positions.size());
-  for (auto const& part : plan.parts())
-    for (auto piece = part.first_piece; piece < part.last_piece; ++piece)
-      for (auto const& run : plan.piece(piece)) {
-        if (run.length < 1 || run.length > host_sampling_plan::longest_chunk) return "a length out of range";
-        for (auto i = run.first; i < run.first + run.count; ++i) {
-          auto const chunk = plan.chunks()[static_cast<std::size_t>(i)];
-          for (auto slot = chunk.slot(); slot < chunk.slot() + run.length; ++slot) {
-            auto const at = static_cast<std::size_t>(slot);
-            auto const column = run.column + columns[at];
-            ++seen.at(at);
-            if (chunk.row() * shape.cols + column != positions[at]) return "a wrong row or column";
-            if (chunk.row() < part.first_row || chunk.row() >= part.last_row) return "a row of another part";
-            if (column < part.first_column || column >= part.last_column) return "a column of another part";
+  std::int64_t next_piece = 0;
+  for (auto const& part : plan.parts()) {
+    if (plan.blocks(part).empty()) return "a part without entries";
+    if (plan.pieces(part).first != next_piece) return "pieces of a part elsewhere";
+    auto next_column = part.first_column;
+    for (auto const& block : plan.blocks(part)) {
+      if (block.first_column < next_column || block.last_column > part.last_column) return "a block out of order";
+      if (block.pieces.first != next_piece || block.pieces.last <= next_piece) return "pieces of a block elsewhere";
+      next_column = block.last_column;
+      next_piece = block.pieces.last;
+      for (auto piece = block.pieces.first; piece < block.pieces.last; ++piece)
+        for (auto const& run : plan.piece(piece)) {
+          if (run.length < 1 || run.length > host_sampling_plan::longest_chunk) return "a length out of range";
+          for (auto i = run.first; i < run.first + run.count; ++i) {
+            auto const chunk = plan.chunks()[static_cast<std::size_t>(i)];
+            for (auto slot = chunk.slot(); slot < chunk.slot() + run.length; ++slot) {
+              auto const at = static_cast<std::size_t>(slot);
+              auto const column = run.column + columns[at];
+              ++seen.at(at);
+              if (chunk.row() * shape.cols + column != positions[at]) return "a wrong row or column";
+              if (chunk.row() < part.first_row || chunk.row() >= part.last_row) return "a row of another part";
+              if (column < block.first_column || column >= block.last_column) return "a column of another block";
+            }
           }
         }
-      }
+    }
+    if (plan.pieces(part).last != next_piece) return "pieces of a part elsewhere";
+  }
   return std::count(seen.begin(), seen.end(), 1) == std::ssize(seen) ? "" : "a slot not exactly once";
 }
 
@@ -130,9 +140,9 @@ TEST_CASE("chunks of equal length follow each other, long ones first") {
       backend, {400, 40}, sara::test::random_positions("m", 16'000, 0.4));
   host_sampling_plan const plan{store.ref()};
   REQUIRE(plan.parts().size() == 1);
-  CHECK(plan.parts()[0].last_piece > 1);
+  CHECK(plan.pieces(plan.parts()[0]).last > 1);
   std::int64_t next = 0, blocks = 1, previous = host_sampling_plan::longest_chunk;
-  for (std::int64_t piece = 0; piece < plan.parts()[0].last_piece; ++piece)
+  for (std::int64_t piece = 0; piece < plan.pieces(plan.parts()[0]).last; ++piece)
     for (auto const& run : plan.piece(piece)) {
       CHECK(run.first == next);
       next += run.count;

@@ -27,7 +27,7 @@ TEST_CASE_TEMPLATE("products of strips are added at the slots, in chunks of any 
   constexpr std::int64_t rows = 20, cols = 45;
   auto const dy = uniform<R>("dy", rows * pitch);
   auto const x = uniform<R>("x", cols * pitch + vector);
-  // Row r has r entries and more: with one block of columns there are chunks of every length.
+  // Row r has up to 2 r entries: there are chunks of every length.
   std::vector<std::int64_t> positions;
   for (std::int64_t r = 0; r < rows; ++r)
     for (std::int64_t c = 0; c <= 2 * r; ++c) positions.push_back(r * cols + c);
@@ -46,7 +46,8 @@ TEST_CASE_TEMPLATE("products of strips are added at the slots, in chunks of any 
   for (std::int64_t const group_pitch : {std::int64_t{0}, vector}) {
     sara::detail::strips<R> const s{dy.data(), pitch, 0, x.data(), column.data(), 10, group_pitch};
     std::vector<R> out(positions.size(), R{5});
-    sara::detail::add_products<R>(plan, plan.parts()[0], s, reduction, plan.columns(store.ref()), out.data());
+    sara::detail::add_products<R>(plan, plan.pieces(plan.parts()[0]), s, reduction, plan.columns(store.ref()),
+                                  out.data());
     std::vector<double> expected;
     for (auto const p : positions) {
       double sum = 5;

@@ -113,7 +113,7 @@ TEST_CASE("a convolution's gradient at selected entries only") {
 TEST_CASE("random geometry") {
   sara::test::sequence numbers{"geometry"};
   std::array<std::array<std::int64_t, 2>, 5> const kernels{{{1, 1}, {3, 3}, {5, 3}, {2, 4}, {1, 3}}};
-  int nonempty = 0;
+  int nonempty = 0, aligned = 0;
   for (int i = 0; i < 150; ++i) {
     auto const& kernel = kernels[static_cast<std::size_t>(numbers.integer(0, 4))];
     convolution c;
@@ -122,7 +122,7 @@ TEST_CASE("random geometry") {
     if (i % 2 == 0) c.geometry.stride = {1, 1};
     c.geometry.dilation = {numbers.integer(1, 3), numbers.integer(1, 3)};
     c.geometry.padding = {numbers.integer(0, 7), numbers.integer(0, 7)};  // past the kernel too
-    c.weight = {c.geometry.groups * numbers.integer(1, 3), numbers.integer(1, 3), kernel[0], kernel[1]};
+    c.weight = {c.geometry.groups * numbers.integer(1, 8), numbers.integer(1, 3), kernel[0], kernel[1]};
     c.x = {numbers.integer(1, 3), c.weight[1] * c.geometry.groups, numbers.integer(1, 9), numbers.integer(1, 9)};
     auto const set_out_width = [&](std::int64_t width) {
       c.x[3] = std::max<std::int64_t>(1, (width - 1) * c.geometry.stride[1] + c.geometry.dilation[1] * (kernel[1] - 1) +
@@ -140,57 +140,77 @@ TEST_CASE("random geometry") {
     CHECK(deviation<sara::flat_index<host>>(c) == "");
     CHECK(deviation<sara::flat_index<host>, float>(c) == "");
     CHECK(deviation<sara::row_index<host>>(c, 0.9) == "");
-    CHECK(deviation<sara::row_index<host>>(c, sara::detail::aligned_from / 2) == "");
+    CHECK(deviation<sara::row_index<host>>(c, 0.02) == "");
     nonempty += c.dy().product() > 0;
+    aligned += c.weight.product() * 9 / 10 > sara::detail::aligned_from * c.x[1] * kernel[1];
   }
   CHECK(nonempty > 100);
+  CHECK(aligned > 30);
 }
 
-TEST_CASE("images larger than the workspace go band by band") {
-  auto const budget = sara::detail::strip_budget, without_copies = 2 * budget;
+TEST_CASE("what exceeds the workspace goes band by band and tile by tile") {
+  using sara::detail::dy_budget, sara::detail::x_budget;
+  auto const check = [](convolution const& c, double density) {
+    CHECK(deviation<sara::row_index<host>>(c, density) == "");
+    CHECK(deviation<sara::row_index<host>, float>(c, density) == "");
+  };
+  // Whether a copy for each column of the kernel pays.
+  auto const aligned = [](convolution const& c, double density) {
+    return density * static_cast<double>(c.weight.product()) >
+           1.1 * static_cast<double>(sara::detail::aligned_from * c.x[1] * c.weight[3]);
+  };
   SUBCASE("an image in several bands") {
     convolution const c{{2, 2, 3, 3}, {1, 2, 900, 300}, {.padding = {1, 1}}};
-    REQUIRE((2 + 2) * 900 * 301 > 2 * without_copies);
-    CHECK(deviation<sara::flat_index<host>>(c, 0.2) == "");
+    REQUIRE(c.dy().product() > 2 * dy_budget);
+    check(c, 0.2);
   }
   SUBCASE("rows of whole vectors, several bands and images") {
-    convolution const c{{6, 4, 3, 3}, {2, 8, 150, 304}, {.padding = {1, 1}, .groups = 2}};
-    REQUIRE((6 + 3 * 8) * 150 * 304 > budget);
-    CHECK(deviation<sara::row_index<host>>(c, 0.3) == "");
-    CHECK(deviation<sara::row_index<host>, float>(c, 0.3) == "");
+    convolution const c{{24, 4, 3, 3}, {2, 8, 50, 304}, {.padding = {1, 1}, .groups = 2}};
+    REQUIRE(c.dy().product() > 2 * dy_budget);
+    REQUIRE(aligned(c, 0.4));
+    check(c, 0.4);
   }
   SUBCASE("the last band is shorter, dilated, unevenly padded") {
     convolution const c{{6, 2, 3, 2}, {2, 4, 501, 121}, {.padding = {3, 0}, .dilation = {2, 3}, .groups = 2}};
-    REQUIRE((6 + 4) * 501 * 118 > without_copies);
-    CHECK(deviation<sara::bitmask<host>>(c, 0.3) == "");
+    REQUIRE(c.dy().product() > dy_budget);
+    check(c, 0.3);
   }
   SUBCASE("several images in one band, then the rest") {
     convolution const c{{8, 8, 1, 1}, {100, 8, 20, 20}, {}};
-    REQUIRE(16 * 100 * 400 > without_copies);
-    CHECK(deviation<sara::row_index<host>>(c, 0.3) == "");
+    REQUIRE(c.dy().product() > dy_budget);
+    check(c, 0.3);
   }
   SUBCASE("strided: a strip for each phase of the pixels") {
     convolution const c{{2, 6, 3, 3}, {1, 6, 440, 190}, {.stride = {2, 2}, .padding = {1, 1}}};
-    REQUIRE((2 + 24) * 220 * 96 > without_copies);
-    CHECK(deviation<sara::flat_index<host>>(c, 0.3) == "");
+    REQUIRE(c.dy().product() > dy_budget);
+    check(c, 0.3);
   }
   SUBCASE("images side by side, stacked, in several groups, the last not full") {
     convolution const c{{40, 60, 3, 3}, {43, 60, 8, 8}, {.padding = {1, 1}}};
-    REQUIRE((40 + 3 * 60) * 43 * 64 > budget);
-    CHECK(deviation<sara::row_index<host>>(c, 0.3) == "");
-    CHECK(deviation<sara::row_index<host>, float>(c, 0.3) == "");
+    REQUIRE(c.dy().product() > dy_budget);
+    REQUIRE(aligned(c, 0.3));
+    check(c, 0.3);
   }
-  SUBCASE("a panel of all channels exceeds the workspace") {
+  SUBCASE("several tiles of input channels") {
     convolution const c{{4, 900, 3, 3}, {2, 900, 9, 32}, {.padding = {1, 1}}};
-    REQUIRE((4 + 3 * 900) * 128 > budget);
-    CHECK(deviation<sara::row_index<host>>(c, 0.3) == "");
-    CHECK(deviation<sara::row_index<host>, float>(c, 0.3) == "");
-    CHECK(deviation<sara::row_index<host>>(c, 0.01) == "");
+    REQUIRE(3 * c.x.product() / 2 > 2 * x_budget);
+    REQUIRE(aligned(c, 0.9));
+    check(c, 0.9);
+    check(c, 0.3);
+    check(c, 0.01);
+  }
+  SUBCASE("several tiles of the input channels of groups") {
+    convolution const c{{16, 301, 3, 3}, {1, 602, 5, 32}, {.padding = {1, 1}, .groups = 2}};
+    REQUIRE(3 * c.x.product() > 2 * x_budget);
+    REQUIRE(aligned(c, 0.5));
+    check(c, 0.5);
+    check(c, 0.05);
   }
   SUBCASE("one row of all channels exceeds the workspace") {
     convolution const c{{4, 4, 1, 3}, {1, 4, 2, 33'000}, {.padding = {0, 1}}};
-    REQUIRE(8 * 33'002 > budget);
-    CHECK(deviation<sara::flat_index<host>>(c, 0.4) == "");
+    REQUIRE(c.dy().product() > dy_budget);
+    REQUIRE(c.x.product() > x_budget);
+    check(c, 0.4);
   }
 }
 

@@ -131,7 +131,7 @@ void add_part(strided_matrix const& dy, strided_matrix const& x, host_sampling_p
     pack_transposed(dy, {first, count, part.first_row, part.rows()}, dy_strips);
     pack_transposed(x, {first, count, part.first_column, part.columns()}, x_strips);
     auto const reduction = cut_panels<R>(count, 1, panel_length<R> * part.rows(), panel_length<R> * part.columns());
-    add_products(plan, part, packed, std::span<panels const>{reduction}, columns, out);
+    add_products(plan, plan.pieces(part), packed, std::span<panels const>{reduction}, columns, out);
   }
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <cstdint>
 #include <numeric>
 #include <span>
@@ -59,12 +58,23 @@ class host_sampling_plan {
     std::int64_t column;  ///< what the 16-bit columns of its slots add to, a multiple of 65,536
   };
 
-  /// All entries in rows [first_row, last_row) and columns [first_column, last_column): pieces [first_piece,
-  /// last_piece).
+  /// Pieces [first, last).
+  struct piece_range {
+    std::int64_t first, last;
+  };
+
+  /// All entries of a part in columns [first_column, last_column).
+  struct block_of_columns {
+    std::int64_t first_column, last_column;
+    piece_range pieces;
+  };
+
+  /// All entries in rows [first_row, last_row) and columns [first_column, last_column): blocks [first_block,
+  /// last_block), one after the other.
   struct part {
     std::int64_t first_row, last_row;
     std::int64_t first_column, last_column;
-    std::int64_t first_piece, last_piece;
+    std::int64_t first_block, last_block;
     [[nodiscard]] std::int64_t rows() const noexcept { return last_row - first_row; }
     [[nodiscard]] std::int64_t columns() const noexcept { return last_column - first_column; }
   };
@@ -105,6 +115,15 @@ class host_sampling_plan {
   [[nodiscard]] std::span<chunk const> chunks() const noexcept { return chunks_; }
   /// Work that shares no slot, of about equal size; none without entries.
   [[nodiscard]] std::span<part const> parts() const noexcept { return parts_; }
+  /// Those of a part that have entries, in ascending order.
+  [[nodiscard]] std::span<block_of_columns const> blocks(part const& p) const {
+    return std::span{blocks_}.subspan(static_cast<std::size_t>(p.first_block),
+                                      static_cast<std::size_t>(p.last_block - p.first_block));
+  }
+  /// All pieces of a part.
+  [[nodiscard]] piece_range pieces(part const& p) const {
+    return {blocks(p).front().pieces.first, blocks(p).back().pieces.last};
+  }
   /// The runs of piece i, so few that what they add to stays in the first-level cache.
   [[nodiscard]] std::span<run const> piece(std::int64_t i) const {
     auto const at = static_cast<std::size_t>(i);
@@ -127,8 +146,8 @@ class host_sampling_plan {
 
   [[nodiscard]] std::int64_t bytes() const noexcept {
     return static_cast<std::int64_t>(chunks_.size() * sizeof(chunk) + runs_.size() * sizeof(run) +
-                                     parts_.size() * sizeof(part) + pieces_.size() * sizeof(std::size_t) +
-                                     columns_.size() * sizeof(std::uint16_t));
+                                     parts_.size() * sizeof(part) + blocks_.size() * sizeof(block_of_columns) +
+                                     pieces_.size() * sizeof(std::size_t) + columns_.size() * sizeof(std::uint16_t));
   }
 
  private:
@@ -165,11 +184,10 @@ class host_sampling_plan {
     return best;
   }
 
-  /// The power of two for which a row has about one full chunk in a block.
+  /// So many that a row has 13 entries in a block on average: with more of them, many rows would have one chunk too
+  /// many.
   [[nodiscard]] std::int64_t block_width() const {
-    auto const width =
-        std::bit_floor(static_cast<std::uint64_t>(longest_chunk * std::max<std::int64_t>(1, shape_.size() / count_)));
-    return std::clamp<std::int64_t>(static_cast<std::int64_t>(width), 32, 1 << 16);
+    return std::clamp<std::int64_t>(13 * shape_.size() / count_, 32, 1 << 16);
   }
 
   /// Bands of rows have about equally many entries. Blocks end with their band, and where a column's upper bits change.
@@ -227,14 +245,18 @@ class host_sampling_plan {
     for (std::size_t rows = 0; rows + 1 < where.row.size(); ++rows)
       for (std::size_t columns = 0; columns + 1 < where.first_block.size(); ++columns) {
         auto const first_block = where.first_block[columns], last_block = where.first_block[columns + 1];
-        auto const first_piece = std::ssize(pieces_);
-        auto slots = slots_of_piece;  // of the last piece: a part begins one
-        for (auto block = first_block; block < last_block; ++block)
+        auto const first = std::ssize(blocks_);
+        for (auto block = first_block; block < last_block; ++block) {
+          auto const first_piece = std::ssize(pieces_);
+          auto slots = slots_of_piece;  // of the last piece: a block begins one
           for (auto length = longest_chunk; length > 0; --length, ++kind)
             add_runs(bounds[kind], bounds[kind + 1], length, where.column[block] & ~std::int64_t{0xffff}, slots);
-        if (std::ssize(pieces_) > first_piece)
+          if (std::ssize(pieces_) > first_piece)
+            blocks_.push_back({where.column[block], where.column[block + 1], {first_piece, std::ssize(pieces_)}});
+        }
+        if (std::ssize(blocks_) > first)
           parts_.push_back({where.row[rows], where.row[rows + 1], where.column[first_block], where.column[last_block],
-                            first_piece, std::ssize(pieces_)});
+                            first, std::ssize(blocks_)});
       }
     pieces_.push_back(runs_.size());
   }
@@ -257,6 +279,7 @@ class host_sampling_plan {
   std::vector<chunk> chunks_;
   std::vector<run> runs_;
   std::vector<part> parts_;
+  std::vector<block_of_columns> blocks_;
   std::vector<std::size_t> pieces_;     // first run of each, and the number of runs
   std::vector<std::uint16_t> columns_;  // empty where the positions have them
 };

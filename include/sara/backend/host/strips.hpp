@@ -177,16 +177,16 @@ void add_run(host_sampling_plan const& plan, host_sampling_plan::run const& run,
   }
 }
 
-/// out[j] += the product of the strips of row_j and column_j, panel after panel, for every slot of a part of the plan.
+/// out[j] += the product of the strips of row_j and column_j, panel after panel, for every slot of these pieces.
 template <Real R>
-void add_products(host_sampling_plan const& plan, host_sampling_plan::part const& part, strips<R> const& s,
+void add_products(host_sampling_plan const& plan, host_sampling_plan::piece_range const& pieces, strips<R> const& s,
                   std::span<panels const> reduction, std::uint16_t const* columns, R* out) {
   static constexpr auto longest = static_cast<std::size_t>(host_sampling_plan::longest_chunk);
   static constexpr auto add_by_vectors_and_length = []<std::size_t... At>(std::index_sequence<At...>) {
     return std::array{&add_run<At % longest + 1, std::int64_t{1} << At / longest, R>...};
   }
   (std::make_index_sequence<longest * std::bit_width(static_cast<std::uint64_t>(panel_vectors))>{});
-  for (auto piece = part.first_piece; piece < part.last_piece; ++piece)
+  for (auto piece = pieces.first; piece < pieces.last; ++piece)
     for (auto const& p : reduction) {
       auto const first = longest * static_cast<std::size_t>(std::countr_zero(static_cast<std::uint64_t>(p.vectors)));
       for (auto const& run : plan.piece(piece))
