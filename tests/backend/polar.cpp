@@ -108,6 +108,25 @@ TEST_CASE_TEMPLATE("the engines without a decomposition keep their bound", Engin
   }
 }
 
+TEST_CASE("a matrix that float does not resolve is iterated in double") {
+  sara::host const backend{1};
+  sara::thread_pool pool{1};
+  sara::matrix_shape const shape{210, 210};
+  int only_in_double = 0;
+  for (std::string const name : {"a", "b", "c", "d", "e", "f"}) {
+    auto const positions = sara::test::random_positions(name + " mask", shape.size(), 0.025);
+    auto const values = sara::test::uniform<float>(name + " values", std::ssize(positions));
+    auto const store = make_store<sara::flat_index<sara::host>>(backend, shape, positions);
+    auto const a = sara::detail::occupied(store.ref(), values.data());
+    auto const found = sara::detail::iterated_factor<float>(pool, a);
+    if (!found || sara::detail::rational_polar_factor<float>(pool, a)) continue;
+    ++only_in_double;
+    auto const exact = sara::detail::svd_factor(a);
+    CHECK(difference(*found, exact, {1e-4, 0}) == "");
+  }
+  CHECK(only_in_double > 0);
+}
+
 TEST_CASE("the default engine gives the same bits for any number of threads") {
   sara::matrix_shape const shape{200, 260};
   auto const positions = sara::test::random_positions("mask", shape.size(), 0.1);

@@ -4,6 +4,7 @@
 #include <Eigen/SVD>
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -41,22 +42,26 @@ template <class Svd = Eigen::BDCSVD<Eigen::MatrixXd>>
   return out;
 }
 
-/// U_r V_rᵀ at the entries by an iteration in R, where it resolves the matrix.
+/// U_r V_rᵀ at the entries by an iteration, where it resolves the matrix: in double, but first in float where that is
+/// the weights' type and the matrix so large that float is faster.
 template <Real R>
-[[nodiscard]] std::optional<std::vector<R>> iterated_factor(thread_pool& pool, occupied_matrix const& a) {
-  auto const factor = rational_polar_factor<R>(pool, a);
-  if (!factor) return std::nullopt;
-  return factor->at_entries(pool);
+[[nodiscard]] std::optional<std::vector<double>> iterated_factor(thread_pool& pool, occupied_matrix const& a) {
+  constexpr std::int64_t rows_for_float = 192;
+  if constexpr (std::same_as<R, float>)
+    if (a.rows >= rows_for_float)
+      if (auto const factor = rational_polar_factor<float>(pool, a)) return factor->at_entries(pool);
+  if (auto const factor = rational_polar_factor<double>(pool, a)) return factor->at_entries(pool);
+  return std::nullopt;
 }
 
 /// Adds weight · factor to the gradient's slots and returns the norm, ‖A‖_* = ⟨A, U_r V_rᵀ⟩, a sum over the entries.
-template <Real R, Real F>
-[[nodiscard]] double add_factor(occupied_matrix const& a, std::vector<F> const& factor, double weight, R* gradient) {
+template <Real R>
+[[nodiscard]] double add_factor(occupied_matrix const& a, std::vector<double> const& factor, double weight,
+                                R* gradient) {
   double norm = 0;
   for (std::size_t k = 0; k < factor.size(); ++k) {
-    auto const at = static_cast<double>(factor[k]);
-    norm += a.value[k] * at;
-    gradient[a.slot[k]] += static_cast<R>(weight * at);
+    norm += a.value[k] * factor[k];
+    gradient[a.slot[k]] += static_cast<R>(weight * factor[k]);
   }
   return std::ldexp(norm, a.exponent);
 }

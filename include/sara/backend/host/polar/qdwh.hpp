@@ -32,9 +32,9 @@ class rational_polar {
 
   /// U at the entries of A; no other entry of it is computed.
   /// Complexity: 4 · nnz · rows flops.
-  [[nodiscard]] std::vector<R> at_entries(thread_pool& pool) const {
+  [[nodiscard]] std::vector<double> at_entries(thread_pool& pool) const {
     constexpr std::int64_t cols_per_task = 32;
-    std::vector<R> out(a_->value.size());
+    std::vector<double> out(a_->value.size());
     pool.parallel_for((a_->cols + cols_per_task - 1) / cols_per_task, [&](std::int64_t task) {
       Eigen::VectorXd sum(last_.pitch());  // in double: large terms cancel where singular values are small
       Eigen::Matrix<R, Eigen::Dynamic, 1> column(last_.pitch());
@@ -50,7 +50,7 @@ class rational_polar {
             sum[a_->row[k]] = value;
         }
         column = sum.template cast<R>();
-        for (auto k = begin; k < end; ++k) out[k] = row(last_, a_->row[k]).dot(column);
+        for (auto k = begin; k < end; ++k) out[k] = static_cast<double>(row(last_, a_->row[k]).dot(column));
       }
     });
     return out;
