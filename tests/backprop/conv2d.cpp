@@ -72,8 +72,8 @@ void check_golden_conv2d(std::string const& name) {
 /// Empty if the sampled gradient is the dense one at random positions.
 template <class Store, class R = double>
 std::string deviation(convolution const& c, double density = 0.4) {
-  auto const dy = uniform<double>("dy", c.dy().product());
-  auto const x = uniform<double>("x", c.x.product());
+  auto const dy = uniform<R>("dy", c.dy().product());
+  auto const x = uniform<R>("x", c.x.product());
   auto const dy_view = sara::view(dy.data(), c.dy());
   auto const x_view = sara::view(x.data(), c.x);
   auto const positions = random_positions("m", c.weight.product(), density);
@@ -142,10 +142,11 @@ TEST_CASE("random geometry") {
     CHECK(deviation<sara::row_index<host>>(c, 0.9) == "");
     CHECK(deviation<sara::row_index<host>>(c, 0.02) == "");
     nonempty += c.dy().product() > 0;
-    aligned += c.weight.product() * 9 / 10 > sara::detail::aligned_from * c.x[1] * kernel[1];
+    aligned += c.dy().product() > 0 && c.dy()[3] % 16 == 0 &&
+               c.weight.product() * 4 / 5 > sara::detail::aligned_from * c.x[1] * kernel[1];
   }
   CHECK(nonempty > 100);
-  CHECK(aligned > 30);
+  CHECK(aligned > 10);
 }
 
 TEST_CASE("what exceeds the workspace goes band by band and tile by tile") {
@@ -176,7 +177,7 @@ TEST_CASE("what exceeds the workspace goes band by band and tile by tile") {
     check(c, 0.3);
   }
   SUBCASE("several images in one band, then the rest") {
-    convolution const c{{8, 8, 1, 1}, {100, 8, 20, 20}, {}};
+    convolution const c{{8, 8, 1, 1}, {103, 8, 20, 20}, {}};
     REQUIRE(c.dy().product() > dy_budget);
     check(c, 0.3);
   }
@@ -208,8 +209,8 @@ TEST_CASE("what exceeds the workspace goes band by band and tile by tile") {
   }
   SUBCASE("one row of all channels exceeds the workspace") {
     convolution const c{{4, 4, 1, 3}, {1, 4, 2, 33'000}, {.padding = {0, 1}}};
-    REQUIRE(c.dy().product() > dy_budget);
-    REQUIRE(c.x.product() > x_budget);
+    REQUIRE(4 * 33'000 > dy_budget);
+    REQUIRE(4 * 33'000 > x_budget);
     check(c, 0.4);
   }
 }
@@ -235,6 +236,17 @@ TEST_CASE_TEMPLATE("dY and X of any dtypes and orders in memory", T, double, flo
         check(dy.view(), laid_out<sara::float16>{x_values, c.x, order, gap}.view());
       }
   }
+}
+
+TEST_CASE("images upside down, whose rows are whole vectors") {
+  convolution const c{{8, 2, 3, 3}, {1, 2, 4, 16}, {.padding = {1, 1}}};
+  auto const dy = uniform<float>("dy", c.dy().product());
+  auto const x = uniform<float>("x", c.x.product());  // rows by height, channel and width, the last row first
+  auto const dy_view = sara::view(dy.data(), c.dy());
+  const_tensor_view const x_view{x.data() + 3 * 32, c.x, {128, 16, -32, 1}};
+  auto const every = sara::test::every_position(c.weight.product());
+  CHECK(difference(sampled<sara::row_index<host>, float>(c.weight, every, dy_view, x_view, c.geometry),
+                   conv2d_gradient(c.weight, dy_view, x_view, c.geometry), {1e-5, 1e-5}) == "");
 }
 
 TEST_CASE_TEMPLATE("empty, full, and rows without entries", Store, SARA_HOST_STORES) {

@@ -102,9 +102,9 @@ class host {
     detail::sampled_product(*pool_, detail::as_matrix("dY", dy), detail::as_matrix("X", x), positions, plan, out);
   }
 
-  /// Workspace, kept by each thread for the next call: strips of its part of dY and X, over all threads 1 MiB in
-  /// float32 (more if one panel of all channels exceeds that, and by what several threads need). A pixel that is not
-  /// finite also spoils entries whose tap does not see it.
+  /// Workspace, kept by each thread for the next call: strips of its part of dY, 128 KiB in float32 for all parts, and
+  /// of X, 256 KiB (more where two panels of all channels, or X of one block of the plan, exceed that). A pixel that is
+  /// not finite also spoils entries whose tap does not see it.
   /// @throws shape_error  for the plan of other positions
   template <Positions P, Real R>
   void sampled_convolution(conv2d_shape const& shape, const_tensor_view const& dy, const_tensor_view const& x,

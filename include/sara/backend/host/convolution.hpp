@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -22,8 +21,8 @@ namespace sara::detail {
 inline constexpr std::int64_t dy_budget = 1 << 15;
 inline constexpr std::int64_t x_budget = 1 << 16;
 
-/// Entries a strip of X from which on a convolution copies the pixels for each column of the kernel: loads that do not
-/// cross cache lines are then worth more than the copies cost.
+/// Entries an input channel and column of the kernel from which on a convolution copies the pixels for each column of
+/// the kernel: loads that do not cross cache lines are then worth more than the copies cost.
 inline constexpr std::int64_t aligned_from = 8;
 
 /// Output rows [first_row, first_row + rows) of an image; the first number of the first is number `at` of a strip.
@@ -56,8 +55,8 @@ class banded_convolution {
         rows_{phase_lines(axis(0, c_.height, c_.out_height))},
         dy_pattern_{c_.out_width, 0, c_.out_width} {}
 
-  /// Workspace of each thread: dY of its rows, dy_budget elements or two panels, and X of a tile, x_budget elements or
-  /// what one block of the plan needs.
+  /// Workspace of each thread: dY of its rows, of all rows dy_budget elements, or two panels or one row of pixels if
+  /// these are more, and X of a tile, x_budget elements or what one block of the plan needs.
   template <Positions P>
   void add(thread_pool& pool, P positions, host_sampling_plan const& plan, R* out) {
     auto const* const columns = plan.columns(positions);
@@ -88,7 +87,7 @@ class banded_convolution {
   /// What one part of the plan adds, by the calling thread.
   void add_part(host_sampling_plan const& plan, host_sampling_plan::part const& part,
                 std::vector<group_of_bands> const& groups, std::uint16_t const* columns, R* out) const {
-    auto const length = std::ranges::max(groups, {}, &group_of_bands::length).length;
+    auto const length = groups.front().length;  // no other is longer
     auto const dy_pitch = pitch_of(length);
     auto const x_pitch = pitch_of(length + rows_.halo * cols_.period + std::max(cols_.period, cols_.halo));
     auto const tiles = this->tiles(plan, part, x_pitch);
@@ -125,8 +124,8 @@ class banded_convolution {
     auto const taps = c_.kernel[0] * c_.kernel[1];
     std::vector<tile> out;
     for (auto const& b : plan.blocks(part)) {
-      channel_range channels{part.first_row / c_.out_per_group(), quotient_up(part.last_row, c_.out_per_group()),
-                             b.first_column / taps, quotient_up(b.last_column, taps)};
+      channel_range const channels{part.first_row / c_.out_per_group(), quotient_up(part.last_row, c_.out_per_group()),
+                                   b.first_column / taps, quotient_up(b.last_column, taps)};
       if (!out.empty()) {
         auto& t = out.back();
         if ((channels.last - t.channels.first) * channels.groups() * lines() * x_pitch <= x_budget) {
@@ -162,6 +161,7 @@ class banded_convolution {
       cols_ = phase_lines(cols);
       across_ = 1;
     }
+    x_patterns_.clear();
     for (auto const& l : cols_.lines)
       x_patterns_.push_back(aligned_ ? row_pattern<R>{c_.out_width, l.place, l.length}
                                      : row_pattern<R>{l.length, 0, l.length});

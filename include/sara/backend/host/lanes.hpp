@@ -22,12 +22,16 @@
 /// They are passed by reference: by value, the calling convention would depend on the instruction set.
 namespace sara::detail {
 
+/// As many bits as a number has.
+template <Real R>
+using bits_of_number = std::conditional_t<sizeof(R) == 4, std::uint32_t, std::uint64_t>;
+
 template <Real R>
 struct lanes_of {
   // NOLINTBEGIN(modernize-use-using): the attribute needs a typedef
   typedef R type __attribute__((vector_size(64)));
   typedef std::conditional_t<sizeof(R) == 4, std::int32_t, std::int64_t> index __attribute__((vector_size(64)));
-  typedef std::conditional_t<sizeof(R) == 4, std::uint32_t, std::uint64_t> bits __attribute__((vector_size(64)));
+  typedef bits_of_number<R> bits __attribute__((vector_size(64)));
   // NOLINTEND(modernize-use-using)
 };
 /// 16 floats or 8 doubles; arithmetic on them is elementwise.

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
 #include <sara/backend/host/lanes.hpp>
@@ -27,37 +26,37 @@ struct pixel_rows {
 
 /// The memory of a dense tensor, none of others: what lies between their numbers may be somebody else's.
 template <class T>
-struct dense_memory {
-  T* first;
-  T* last;
+class dense_memory {
+ public:
+  explicit dense_memory(entries<T> const& t) : dense_{t.dense}, first_{t.data}, last_{t.data + t.count} {}
+  [[nodiscard]] bool holds(T* from, T* to) const { return dense_ && first_ <= from && to <= last_; }
 
-  explicit dense_memory(entries<T> const& t) : first{t.data}, last{t.dense ? t.data + t.count : t.data} {}
-  [[nodiscard]] bool holds(T* from, T* to) const { return first <= from && to <= last; }
+ private:
+  bool dense_;
+  T* first_;
+  T* last_;
 };
-
-/// As many bits as a number has.
-template <Real R>
-using word = std::conditional_t<sizeof(R) == 4, std::uint32_t, std::uint64_t>;
 
 /// What a row of a strip has of an image: as many numbers as the mask, of which [place, place + length) are pixels, all
 /// others zero.
 template <Real R>
 struct row_pattern {
   std::int64_t place, length;
-  std::vector<word<R>> mask;  ///< all ones for a pixel, else 0
+  std::vector<bits_of_number<R>> mask;  ///< all ones for a pixel, else 0
 
   row_pattern(std::int64_t size, std::int64_t first, std::int64_t count)
       : place{first}, length{count}, mask(static_cast<std::size_t>(size)) {
-    std::fill_n(mask.begin() + first, count, ~word<R>{0});
+    std::fill_n(mask.begin() + first, count, ~bits_of_number<R>{0});
   }
   [[nodiscard]] std::int64_t size() const { return std::ssize(mask); }
 };
 
-/// copy_rows in pieces of as many numbers, with masks instead of branches: reads what lies beside the pixels.
+/// copy_rows in pieces of Piece numbers, with masks instead of branches: reads what lies beside the pixels.
 template <std::int64_t Piece, Real R>
 SARA_INLINE void copy_rows_in_pieces(pixel_rows<R const> from, std::int64_t ahead, row_pattern<R> const& pattern, R* to,
                                      std::int64_t to_pitch) {
-  typedef word<R> piece __attribute__((vector_size(Piece * sizeof(R))));  // NOLINT(modernize-use-using): as lanes_of
+  typedef bits_of_number<R> piece
+      __attribute__((vector_size(Piece * sizeof(R))));  // NOLINT(modernize-use-using): as lanes_of
   auto const* const mask = pattern.mask.data();
   auto const size = pattern.size();
   from.data -= pattern.place;
@@ -72,13 +71,24 @@ SARA_INLINE void copy_rows_in_pieces(pixel_rows<R const> from, std::int64_t ahea
     }
 }
 
+/// to[w] = from[w · stride] for w < n.
+template <Real R, Scalar T>
+void copy_numbers(T const* from, std::int64_t stride, std::int64_t n, R* to) {
+  if constexpr (std::is_same_v<T, R>)
+    if (stride == 1) {
+      std::copy_n(from, n, to);
+      return;
+    }
+  for (std::int64_t w = 0; w < n; ++w) to[w] = static_cast<R>(widen(from[w * stride]));
+}
+
 /// Row r of `from`, whose first number is the pattern's first pixel, to to + r · to_pitch. Asks for what lies `ahead`
 /// elements further and is copied soon: such rows are too short for the hardware to see a stream in them.
 /// @param readable  the memory of the whole tensor
 template <Real R, Scalar T>
 SARA_INLINE void copy_rows(pixel_rows<T const> from, std::int64_t ahead, dense_memory<T const> const& readable,
                            row_pattern<R> const& pattern, R* to, std::int64_t to_pitch) {
-  auto const [place, length] = std::pair{pattern.place, pattern.length};
+  auto const place = pattern.place, length = pattern.length;
   if constexpr (std::is_same_v<T, R>)
     if (T const* const first = from.data - place;
         from.stride == 1 &&
@@ -92,7 +102,7 @@ SARA_INLINE void copy_rows(pixel_rows<T const> from, std::int64_t ahead, dense_m
   for (std::int64_t r = 0; r < from.count; ++r, from.data += from.pitch, to += to_pitch) {
     for (std::int64_t w = 0; w < length * from.stride; w += line) __builtin_prefetch(from.data + ahead + w);
     std::fill_n(to, place, R{0});
-    for (std::int64_t w = 0; w < length; ++w) to[place + w] = static_cast<R>(widen(from.data[w * from.stride]));
+    copy_numbers(from.data, from.stride, length, to + place);
     std::fill_n(to + place + length, pattern.size() - place - length, R{0});
   }
 }

@@ -115,7 +115,7 @@ class host_sampling_plan {
   [[nodiscard]] std::span<chunk const> chunks() const noexcept { return chunks_; }
   /// Work that shares no slot, of about equal size; none without entries.
   [[nodiscard]] std::span<part const> parts() const noexcept { return parts_; }
-  /// Those of a part that have entries, in ascending order.
+  /// The blocks of a part that have entries, in ascending order.
   [[nodiscard]] std::span<block_of_columns const> blocks(part const& p) const {
     return std::span{blocks_}.subspan(static_cast<std::size_t>(p.first_block),
                                       static_cast<std::size_t>(p.last_block - p.first_block));
@@ -184,10 +184,10 @@ class host_sampling_plan {
     return best;
   }
 
-  /// So many that a row has 13 entries in a block on average: with more of them, many rows would have one chunk too
-  /// many.
+  /// Columns in which a row has so many entries on average that seldom one has more than a chunk: at least 32.
   [[nodiscard]] std::int64_t block_width() const {
-    return std::clamp<std::int64_t>(13 * shape_.size() / count_, 32, 1 << 16);
+    constexpr std::int64_t entries_of_row = 13;
+    return std::clamp<std::int64_t>(entries_of_row * shape_.size() / count_, 32, 1 << 16);
   }
 
   /// Bands of rows have about equally many entries. Blocks end with their band, and where a column's upper bits change.

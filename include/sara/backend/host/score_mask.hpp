@@ -185,7 +185,7 @@ class entry_block {
   }
 
   [[nodiscard]] std::int64_t count_not_finite() const {
-    using bits = std::conditional_t<sizeof(real) == 4, std::uint32_t, std::uint64_t>;
+    using bits = bits_of_number<real>;
     constexpr auto infinity = std::bit_cast<bits>(std::numeric_limits<real>::infinity());
     if (count_ == selection_block) {
       constexpr auto exponent_unit = infinity & ~(infinity << 1);

@@ -91,8 +91,9 @@ template <Real R>
   return out;
 }
 
-/// Strips in the workspace, those of one part of a plan. That of row r starts at dy + (r - first_row) · dy_pitch; that
-/// of column c at x + column[c], plus group_pitch for every group of rows between that of the first row and that of r.
+/// Strips in the workspace, those of some pieces of a plan. That of row r starts at dy + (r - first_row) · dy_pitch;
+/// that of column c at x + column[c], plus group_pitch for every group of rows between that of the first row and that
+/// of r.
 template <Real R>
 struct strips {
   R const* dy;
