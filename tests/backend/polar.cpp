@@ -94,7 +94,7 @@ TEST_CASE_TEMPLATE("the engines without a decomposition keep their bound", Engin
     }
   }
   SUBCASE("random matrices of all shapes, densities and scales") {
-    for (sara::matrix_shape const shape : {sara::matrix_shape{70, 70}, {40, 130}, {150, 90}, {100, 240}, {200, 420}})
+    for (sara::matrix_shape const shape : {sara::matrix_shape{70, 70}, {40, 130}, {150, 90}, {100, 240}})
       for (double const density : {0.02, 0.06, 0.3, 1.0}) {
         CAPTURE(shape.rows);
         CAPTURE(density);
@@ -114,7 +114,7 @@ TEST_CASE("large matrices are iterated in float, and in double where float does 
   sara::matrix_shape const shape{210, 210};
   int in_float = 0, only_in_double = 0;
   for (double const density : {0.025, 0.1})
-    for (std::string const name : {"a", "b", "c", "d", "e", "f"}) {
+    for (std::string const name : {"a", "b", "c", "d"}) {
       auto const positions = sara::test::random_positions(name + " mask", shape.size(), density);
       auto const values = sara::test::uniform<float>(name + " values", std::ssize(positions));
       auto const store = make_store<sara::flat_index<sara::host>>(backend, shape, positions);

@@ -193,16 +193,15 @@ TEST_CASE("what exceeds the workspace goes band by band and tile by tile") {
     check(c, 0.3);
   }
   SUBCASE("several tiles of input channels") {
-    convolution const c{{4, 900, 3, 3}, {2, 900, 9, 32}, {.padding = {1, 1}}};
+    convolution const c{{4, 300, 3, 3}, {2, 300, 9, 32}, {.padding = {1, 1}}};
     REQUIRE(3 * c.x.product() / 2 > 2 * x_budget);
     REQUIRE(aligned(c, 0.9));
     check(c, 0.9);
-    check(c, 0.3);
     check(c, 0.01);
   }
   SUBCASE("several tiles of the input channels of groups") {
-    convolution const c{{16, 301, 3, 3}, {1, 602, 5, 32}, {.padding = {1, 1}, .groups = 2}};
-    REQUIRE(3 * c.x.product() > 2 * x_budget);
+    convolution const c{{16, 151, 3, 3}, {1, 302, 5, 32}, {.padding = {1, 1}, .groups = 2}};
+    REQUIRE(3 * c.x.product() > x_budget);
     REQUIRE(aligned(c, 0.5));
     check(c, 0.5);
     check(c, 0.05);
