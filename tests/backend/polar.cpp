@@ -69,13 +69,7 @@ TEST_CASE_TEMPLATE("the engines without a decomposition keep their bound", Engin
     std::vector<R> gradient(values.size());
     double loss = 0;
     sara::test::polar_factor(backend, Engine{}, store.ref(), values.data(), 1.0, gradient.data(), &loss);
-    double error = 0;
-    double length = 0;
-    for (std::size_t i = 0; i < exact.size(); ++i) {
-      error += (gradient[i] - exact[i]) * (gradient[i] - exact[i]);
-      length += exact[i] * exact[i];
-    }
-    CHECK(std::sqrt(error) <= 1e-4 * std::sqrt(length));
+    CHECK(sara::test::relative_error(gradient, exact) <= 1e-4);
     CHECK(std::abs(loss - norm) <= 1e-4 * norm);
   };
 
@@ -122,13 +116,7 @@ TEST_CASE("large matrices are iterated in float, and in double where float does 
       auto const found = sara::detail::iterated_factor<float>(pool, a);
       if (!found) continue;
       ++(sara::detail::rational_polar_factor<float>(pool, a) ? in_float : only_in_double);
-      auto const exact = sara::detail::svd_factor(a);
-      double error = 0, length = 0;
-      for (std::size_t i = 0; i < exact.size(); ++i) {
-        error += ((*found)[i] - exact[i]) * ((*found)[i] - exact[i]);
-        length += exact[i] * exact[i];
-      }
-      CHECK(std::sqrt(error) <= sara::detail::polar_error * std::sqrt(length));
+      CHECK(sara::test::relative_error(*found, sara::detail::svd_factor(a)) <= sara::detail::polar_error);
     }
   CHECK(in_float > 0);
   CHECK(only_in_double > 0);

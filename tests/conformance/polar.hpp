@@ -47,13 +47,8 @@ template <class Engine, Real R, class Backend>
   auto const [exact_norm, exact] =
       polar_there<exact_svd, double>(host{1}, shape, positions, {values.begin(), values.end()});
   auto const [norm, got] = polar_there<Engine>(backend, shape, positions, values);
-  double error = 0, length = 0;
-  for (std::size_t i = 0; i < exact.size(); ++i) {
-    error += (got[i] - exact[i]) * (got[i] - exact[i]);
-    length += exact[i] * exact[i];
-  }
-  if (!(std::sqrt(error) <= 1e-4 * std::sqrt(length)))
-    return "error of the factor: " + std::to_string(std::sqrt(error / length));
+  auto const error = relative_error(got, exact);
+  if (!(error <= 1e-4)) return "error of the factor: " + std::to_string(error);
   if (!(std::abs(norm - exact_norm) <= 1e-4 * exact_norm))
     return "expected the norm " + std::to_string(exact_norm) + ", got " + std::to_string(norm);
   return {};
