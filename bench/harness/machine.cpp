@@ -15,9 +15,9 @@ namespace bench {
 
 namespace {
 
-/// As many independent sums as registers can hold, so that nothing waits for a result.
+/// So many independent sums that nothing waits for a result, each as wide as a register, so that registers hold them.
 constexpr int sums = 12;
-constexpr int width = 16;
+constexpr int width = __BIGGEST_ALIGNMENT__ / sizeof(float);
 using lanes [[gnu::vector_size(width * sizeof(float))]] = float;
 
 constexpr int fma_rounds = 1 << 20;

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <span>
 #include <vector>
@@ -25,16 +26,19 @@ void in_pieces(sara::host const& backend, std::int64_t n, F&& f) {
                                  [&](std::int64_t i) { f(i * piece, std::min(n, (i + 1) * piece), i); });
 }
 
-/// 64 bytes at any address.
-using line [[gnu::vector_size(64), gnu::aligned(1), gnu::may_alias]] = std::uint64_t;
+/// 64 bytes, a cache line.
+using line [[gnu::vector_size(64)]] = std::uint64_t;
 
 /// Four streams at once: more reads are under way than in one. What is left over at the end is not read.
 [[nodiscard]] inline std::uint64_t read_in_four_streams(std::span<std::byte const> bytes) {
-  auto const* const from = reinterpret_cast<line const*>(bytes.data());
-  auto const quarter = std::ssize(bytes) / 256;
+  auto const quarter = bytes.size() / (4 * sizeof(line));
   line sum[4] = {};
-  for (std::int64_t i = 0; i < quarter; ++i)
-    for (std::int64_t k = 0; k < 4; ++k) sum[k] ^= from[k * quarter + i];
+  for (std::size_t i = 0; i < quarter; ++i)
+    for (std::size_t k = 0; k < 4; ++k) {
+      line next;
+      std::memcpy(&next, bytes.data() + (k * quarter + i) * sizeof next, sizeof next);
+      sum[k] ^= next;
+    }
   line const all = sum[0] ^ sum[1] ^ sum[2] ^ sum[3];
   std::uint64_t result = 0;
   for (int i = 0; i < 8; ++i) result ^= all[i];

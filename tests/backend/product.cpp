@@ -65,9 +65,9 @@ TEST_CASE_TEMPLATE("a matrix is packed transposed, panel by panel", R, float, do
           auto const width = cols - first;
           std::vector<R> packed(static_cast<std::size_t>(panels * width * length), R{7});
           sara::detail::pack_transposed<R>(m, {1, rows, first, width}, packed.data());
-          auto const vectors = sara::detail::round_up(rows, sara::detail::vector_length<R>);
+          auto const padded = sara::detail::padded_length<R>(rows);
           bool right = true;
-          for (std::int64_t i = 0; i < vectors; ++i)
+          for (std::int64_t i = 0; i < padded; ++i)
             for (std::int64_t c = 0; c < width; ++c) {
               auto const found = packed[static_cast<std::size_t>((i / length * width + c) * length + i % length)];
               auto const at = (i + 1) * row_step + (first + c) * col_step;

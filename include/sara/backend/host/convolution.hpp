@@ -106,14 +106,14 @@ class banded_convolution {
                            c_.out_per_group(),
                            c_.geometry.groups > 1 ? group_pitch : 0};
     for (auto const& group : groups) {
-      auto const reduction = cut_panels<R>(group.length, panels_together_, panel_length<R>, panel_length<R>);
+      auto const reduction = cut_steps<R>(group.length, together_, together_, together_);
       pack_dy(group.bands, part.first_row, part.last_row, dy_pitch, dy_strips);
       for (auto const& t : tiles) {
         for (std::int64_t g = 0; g < t.channels.groups(); ++g) {
           auto const first = (t.channels.first_group + g) * c_.in_per_group() + t.channels.first;
           pack_x(group.bands, first, first + t.channels.count(), x_pitch, x_strips + g * group_pitch);
         }
-        add_products(plan, t.pieces, packed, std::span<panels const>{reduction}, columns, out);
+        add_products(plan, t.pieces, packed, std::span<steps const>{reduction}, columns, out);
       }
     }
   }
@@ -167,9 +167,9 @@ class banded_convolution {
                                      : row_pattern<R>{l.length, 0, l.length});
   }
 
-  /// Rows that dY's budget allows, and at least the panels that are summed together.
+  /// Rows that dY's budget allows, and at least what is summed together.
   [[nodiscard]] std::int64_t rows_at_a_time() const {
-    return std::max(quotient_up(panels_together_ * panel_length<R>, cols_.period), dy_budget / (cols_.period * c_.out));
+    return std::max(quotient_up(together_, cols_.period), dy_budget / (cols_.period * c_.out));
   }
 
   /// Elements from the first output to the last of so many rows, padded.
@@ -177,7 +177,7 @@ class banded_convolution {
     return padded_length<R>((rows - 1) * cols_.period + across_ * c_.out_width);
   }
 
-  /// As many whole images as fit, or rows of one image, but fewer where that wastes less of the last panels.
+  /// As many whole images as fit, or rows of one image, but fewer where that wastes less of the last steps.
   [[nodiscard]] std::vector<group_of_bands> groups() const {
     auto const fit = rows_at_a_time();
     // Units of `height` rows, `pitch` rows apart.
@@ -307,7 +307,8 @@ class banded_convolution {
     if (whole_rows) std::fill(end, strip + pitch, R{0});
   }
 
-  static constexpr std::int64_t panels_together_ = 2;  // the X of a block of columns still fits the first-level cache
+  static constexpr std::int64_t together_ =
+      2 * panel_length<R>;  // X of a block of columns still fits the first-level cache
   conv2d_shape c_;
   const_tensor_view dy_;
   const_tensor_view x_;

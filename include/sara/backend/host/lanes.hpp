@@ -17,10 +17,20 @@
 #endif
 #define SARA_INLINE [[gnu::always_inline]] inline  // a call would send the vectors through memory
 
-/// Vectors of 64 bytes on whatever registers the machine has: GCC's and Clang's vector extension.
+/// Vectors of a register's width: GCC's and Clang's vector extension. (GCC keeps wider ones in memory.)
 ///
 /// They are passed by reference: by value, the calling convention would depend on the instruction set.
 namespace sara::detail {
+
+#if defined(__AVX512F__)
+inline constexpr std::size_t register_bytes = 64, register_count = 32;
+#elif defined(__AVX__)
+inline constexpr std::size_t register_bytes = 32, register_count = 16;
+#elif defined(__aarch64__)
+inline constexpr std::size_t register_bytes = 16, register_count = 32;
+#else
+inline constexpr std::size_t register_bytes = 16, register_count = 16;
+#endif
 
 /// As many bits as a number has.
 template <Real R>
@@ -29,17 +39,18 @@ using bits_of_number = std::conditional_t<sizeof(R) == 4, std::uint32_t, std::ui
 template <Real R>
 struct lanes_of {
   // NOLINTBEGIN(modernize-use-using): the attribute needs a typedef
-  typedef R type __attribute__((vector_size(64)));
-  typedef std::conditional_t<sizeof(R) == 4, std::int32_t, std::int64_t> index __attribute__((vector_size(64)));
-  typedef bits_of_number<R> bits __attribute__((vector_size(64)));
+  typedef R type __attribute__((vector_size(register_bytes)));
+  typedef std::conditional_t<sizeof(R) == 4, std::int32_t, std::int64_t> index
+      __attribute__((vector_size(register_bytes)));
+  typedef bits_of_number<R> bits __attribute__((vector_size(register_bytes)));
   // NOLINTEND(modernize-use-using)
 };
-/// 16 floats or 8 doubles; arithmetic on them is elementwise.
+/// 4 to 16 floats or half as many doubles; arithmetic on them is elementwise.
 template <Real R>
 using lanes = typename lanes_of<R>::type;
 
 template <Real R>
-inline constexpr std::size_t lane_count = 64 / sizeof(R);
+inline constexpr std::size_t lane_count = register_bytes / sizeof(R);
 
 template <Real R>
 SARA_INLINE void load(lanes<R>& to, R const* from) {

@@ -51,14 +51,22 @@ struct row_pattern {
   [[nodiscard]] std::int64_t size() const { return std::ssize(mask); }
 };
 
-/// copy_rows in pieces of Piece numbers, with masks instead of branches: reads what lies beside the pixels.
+/// copy_rows in pieces of Piece numbers, or a half or fourth of them down to 16 bytes, with masks instead of branches:
+/// reads what lies beside the pixels.
+/// @return  whether a row is a whole number of pieces, and was copied
 template <std::int64_t Piece, Real R>
-SARA_INLINE void copy_rows_in_pieces(pixel_rows<R const> from, std::int64_t ahead, row_pattern<R> const& pattern, R* to,
+SARA_INLINE bool copy_rows_in_pieces(pixel_rows<R const> from, std::int64_t ahead, row_pattern<R> const& pattern, R* to,
                                      std::int64_t to_pitch) {
+  auto const size = pattern.size();
+  if (size % Piece != 0) {
+    if constexpr (Piece * sizeof(R) > 16)
+      return copy_rows_in_pieces<Piece / 2, R>(from, ahead, pattern, to, to_pitch);
+    else
+      return false;
+  }
   typedef bits_of_number<R> piece
       __attribute__((vector_size(Piece * sizeof(R))));  // NOLINT(modernize-use-using): as lanes_of
   auto const* const mask = pattern.mask.data();
-  auto const size = pattern.size();
   from.data -= pattern.place;
   for (std::int64_t r = 0; r < from.count; ++r, from.data += from.pitch, to += to_pitch)
     for (std::int64_t w = 0; w < size; w += Piece) {
@@ -69,6 +77,7 @@ SARA_INLINE void copy_rows_in_pieces(pixel_rows<R const> from, std::int64_t ahea
       numbers &= ones;
       std::memcpy(to + w, &numbers, sizeof numbers);
     }
+  return true;
 }
 
 /// to[w] = from[w · stride] for w < n.
@@ -92,12 +101,8 @@ SARA_INLINE void copy_rows(pixel_rows<T const> from, std::int64_t ahead, dense_m
   if constexpr (std::is_same_v<T, R>)
     if (T const* const first = from.data - place;
         from.stride == 1 &&
-        (length == pattern.size() || readable.holds(first, first + (from.count - 1) * from.pitch + pattern.size()))) {
-      constexpr auto n = static_cast<std::int64_t>(lane_count<R>);
-      if (pattern.size() % n == 0) return copy_rows_in_pieces<n, R>(from, ahead, pattern, to, to_pitch);
-      if (pattern.size() % (n / 2) == 0) return copy_rows_in_pieces<n / 2, R>(from, ahead, pattern, to, to_pitch);
-      if (pattern.size() % (n / 4) == 0) return copy_rows_in_pieces<n / 4, R>(from, ahead, pattern, to, to_pitch);
-    }
+        (length == pattern.size() || readable.holds(first, first + (from.count - 1) * from.pitch + pattern.size())))
+      if (copy_rows_in_pieces<static_cast<std::int64_t>(lane_count<R>), R>(from, ahead, pattern, to, to_pitch)) return;
   constexpr auto line = static_cast<std::int64_t>(64 / sizeof(T));
   for (std::int64_t r = 0; r < from.count; ++r, from.data += from.pitch, to += to_pitch) {
     for (std::int64_t w = 0; w < length * from.stride; w += line) __builtin_prefetch(from.data + ahead + w);

@@ -57,7 +57,7 @@ struct matrix_block {
 };
 
 /// A block of m, transposed into panels: element i of its column c is at to[(i / panel · columns + c) · panel + i %
-/// panel], zero past the last row up to the end of its panel.
+/// panel], zero past the last row up to the end of its step.
 /// One read and one write of each element; four instructions a vector and stage of the transposition.
 template <Real R>
 void pack_transposed(strided_matrix const& m, matrix_block const& block, R* to) {
@@ -130,8 +130,9 @@ void add_part(strided_matrix const& dy, strided_matrix const& x, host_sampling_p
     auto const count = std::min(depth, dy.rows - first);
     pack_transposed(dy, {first, count, part.first_row, part.rows()}, dy_strips);
     pack_transposed(x, {first, count, part.first_column, part.columns()}, x_strips);
-    auto const reduction = cut_panels<R>(count, 1, panel_length<R> * part.rows(), panel_length<R> * part.columns());
-    add_products(plan, plan.pieces(part), packed, std::span<panels const>{reduction}, columns, out);
+    auto const reduction =
+        cut_steps<R>(count, panel_length<R>, panel_length<R> * part.rows(), panel_length<R> * part.columns());
+    add_products(plan, plan.pieces(part), packed, std::span<steps const>{reduction}, columns, out);
   }
 }
 

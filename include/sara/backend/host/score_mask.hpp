@@ -189,14 +189,10 @@ class entry_block {
     constexpr auto infinity = std::bit_cast<bits>(std::numeric_limits<real>::infinity());
     if (count_ == selection_block) {
       constexpr auto exponent_unit = infinity & ~(infinity << 1);
-      typename lanes_of<real>::bits any{}, w;
-      for (std::int64_t i = 0; i < selection_block; i += static_cast<std::int64_t>(lane_count<real>)) {
-        std::memcpy(&w, at_ + i, sizeof w);
-        any |= (w & infinity) + exponent_unit;  // an exponent of ones, and no other, carries into the sign
-      }
-      bits signs = 0;
-      for (std::size_t l = 0; l < lane_count<real>; ++l) signs |= any[l];
-      if (signs >> (8 * sizeof(bits) - 1) == 0) return 0;
+      bits any = 0;
+      for (std::int64_t i = 0; i < selection_block; ++i)
+        any |= (std::bit_cast<bits>(at_[i]) & infinity) + exponent_unit;  // ones, and no other, carry into the sign
+      if (any >> (8 * sizeof(bits) - 1) == 0) return 0;
     }
     std::int64_t n = 0;
     for (std::int64_t i = 0; i < count_; ++i) n += (std::bit_cast<bits>(at_[i]) & infinity) == infinity;

@@ -22,17 +22,18 @@ namespace sara::detail {
 /// Elements that a sampled product packs at a time, for dY and X together: 1 MiB in float32.
 inline constexpr std::int64_t strip_budget = 1 << 18;
 
-/// Vectors of a strip that are multiplied at a time: as many as stay in registers beside the sums.
-#ifdef __AVX512F__
-inline constexpr std::int64_t panel_vectors = 8;
-#else
-inline constexpr std::int64_t panel_vectors = 4;
-#endif
-
 template <Real R>
 inline constexpr std::int64_t vector_length = static_cast<std::int64_t>(lane_count<R>);
+
+/// Vectors of a strip that are multiplied in one step: those of dY stay in registers beside the sums.
+inline constexpr auto step_vectors = static_cast<std::int64_t>(register_count / 4);
 template <Real R>
-inline constexpr std::int64_t panel_length = panel_vectors* vector_length<R>;
+inline constexpr std::int64_t step_length = step_vectors* vector_length<R>;
+
+/// A panel is what linear layers pack of a strip in one piece, some steps: their sums are added to the result once.
+template <Real R>
+inline constexpr std::int64_t panel_length = 512 / static_cast<std::int64_t>(sizeof(R));
+static_assert(panel_length<float> % step_length<float> == 0 && panel_length<double> % step_length<double> == 0);
 
 [[nodiscard]] constexpr std::int64_t round_up(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
 
@@ -54,40 +55,42 @@ template <class Use, Real R>
   return memory.get();
 }
 
-/// Parts of the reduction whose products are summed in registers: elements [0, vectors · vector_length) from these
-/// offsets in every strip of dY and of X, and `count` times so.
-struct panels {
+/// Steps of the reduction whose products are summed in registers: elements [0, vectors · vector_length) from these
+/// offsets in every strip of dY and of X, and so on, `count` times.
+struct steps {
   std::int64_t dy, x;
-  std::int64_t vectors;                  ///< panel_vectors, or a power of two below for the last one
-  std::int64_t count = 1;                ///< of one that is shorter, 1
-  std::int64_t dy_step = 0, x_step = 0;  ///< from one to the next
+  std::int64_t vectors;    ///< step_vectors, or a power of two below for the last one
+  std::int64_t count = 1;  ///< of one that is shorter, 1
 };
 
-/// Vectors of the panel at the start of so many elements.
+/// Vectors of the step at the start of so many elements.
 template <Real R>
-[[nodiscard]] constexpr std::int64_t first_panel_vectors(std::int64_t length) {
+[[nodiscard]] constexpr std::int64_t first_step_vectors(std::int64_t length) {
   auto const vectors = static_cast<std::uint64_t>(round_up(length, vector_length<R>) / vector_length<R>);
-  return std::min(panel_vectors, static_cast<std::int64_t>(std::bit_ceil(vectors)));
+  return std::min(step_vectors, static_cast<std::int64_t>(std::bit_ceil(vectors)));
 }
 
-/// What `length` elements are with their last panel, which reaches past the end.
+/// What `length` elements are with their last step, which reaches past the end.
 template <Real R>
 [[nodiscard]] constexpr std::int64_t padded_length(std::int64_t length) {
-  auto const whole = length / panel_length<R> * panel_length<R>;
-  return whole == length ? whole : whole + first_panel_vectors<R>(length - whole) * vector_length<R>;
+  auto const whole = length / step_length<R> * step_length<R>;
+  return whole == length ? whole : whole + first_step_vectors<R>(length - whole) * vector_length<R>;
 }
 
-/// Cuts `length` elements into panels, at most so many together; past the end dY is zero.
-/// @param dy_step, x_step  from one panel to the next
+/// Cuts `length` elements into steps, those of `together` elements summed at a time; past the end dY is zero.
+/// @param dy_pitch, x_pitch  from the first of these to the next
 template <Real R>
-[[nodiscard]] std::vector<panels> cut_panels(std::int64_t length, std::int64_t together, std::int64_t dy_step,
-                                             std::int64_t x_step) {
-  std::vector<panels> out;
-  auto const whole = length / panel_length<R>;
-  for (std::int64_t i = 0; i < whole; i += together)
-    out.push_back({i * dy_step, i * x_step, panel_vectors, std::min(together, whole - i), dy_step, x_step});
-  if (auto const rest = length - whole * panel_length<R>; rest > 0)
-    out.push_back({whole * dy_step, whole * x_step, first_panel_vectors<R>(rest)});
+[[nodiscard]] std::vector<steps> cut_steps(std::int64_t length, std::int64_t together, std::int64_t dy_pitch,
+                                           std::int64_t x_pitch) {
+  std::vector<steps> out;
+  std::int64_t dy = 0, x = 0;
+  for (auto left = length; left > 0; left -= together, dy += dy_pitch, x += x_pitch) {
+    auto const count = std::min(left, together) / step_length<R>;
+    auto const whole = count * step_length<R>;
+    auto const rest = std::min(left, together) - whole;
+    if (count > 0) out.push_back({dy, x, step_vectors, count});
+    if (rest > 0) out.push_back({dy + whole, x + whole, first_step_vectors<R>(rest)});
+  }
   return out;
 }
 
@@ -105,10 +108,10 @@ struct strips {
   std::int64_t group_pitch;
 };
 
-/// out[k] += dY strip · X strip of column k, for N columns and the panels' length.
-/// 2 · N · length flops; one read of each column's strip, the row's stays in registers for a panel.
+/// out[k] += dY strip · X strip of column k, for N columns and the steps' length.
+/// 2 · N · length flops; one read of each column's strip, the row's stays in registers for a step.
 template <std::size_t N, std::int64_t Vectors, Real R>
-SARA_INLINE void add_chunk(R const* dy, R const* x, panels const& p, std::uint32_t const* column,
+SARA_INLINE void add_chunk(R const* dy, R const* x, steps const& p, std::uint32_t const* column,
                            std::uint16_t const* columns, R* out) {
   constexpr auto n = lane_count<R>;
   constexpr auto length = vector_length<R>;
@@ -119,7 +122,7 @@ SARA_INLINE void add_chunk(R const* dy, R const* x, panels const& p, std::uint32
     strip[k] = x + column[columns[k]];
     sums[k] = lanes<R>{};
   }
-  auto left = Vectors == panel_vectors ? p.count : 1;  // shorter ones are alone
+  auto left = Vectors == step_vectors ? p.count : 1;  // shorter ones are alone
   do {
     lanes<R> row[Vectors];
     SARA_UNROLL
@@ -132,10 +135,10 @@ SARA_INLINE void add_chunk(R const* dy, R const* x, panels const& p, std::uint32
         load<R>(v, strip[k] + i * length);
         sums[k] += row[i] * v;
       }
-      strip[k] += p.x_step;
+      strip[k] += Vectors * length;
     }
-    dy += p.dy_step;
-  } while (Vectors == panel_vectors && --left > 0);
+    dy += Vectors * length;
+  } while (Vectors == step_vectors && --left > 0);
   SARA_UNROLL
   for (std::size_t first = 0; first < N; first += n) {
     constexpr auto last_count = (N - 1) % n + 1;
@@ -152,9 +155,9 @@ SARA_INLINE void add_chunk(R const* dy, R const* x, panels const& p, std::uint32
   }
 }
 
-/// Adds the products of some panels at the slots of one run, whose chunks have N entries.
+/// Adds the products of some steps at the slots of one run, whose chunks have N entries.
 template <std::size_t N, std::int64_t Vectors, Real R>
-void add_run(host_sampling_plan const& plan, host_sampling_plan::run const& run, strips<R> const& s, panels const& p,
+void add_run(host_sampling_plan const& plan, host_sampling_plan::run const& run, strips<R> const& s, steps const& p,
              std::uint16_t const* columns, R* out) {
   constexpr std::size_t ahead = 3;  // what a chunk needs is asked for so many chunks before
   auto const chunks = plan.chunks();
@@ -178,15 +181,15 @@ void add_run(host_sampling_plan const& plan, host_sampling_plan::run const& run,
   }
 }
 
-/// out[j] += the product of the strips of row_j and column_j, panel after panel, for every slot of these pieces.
+/// out[j] += the product of the strips of row_j and column_j, step after step, for every slot of these pieces.
 template <Real R>
 void add_products(host_sampling_plan const& plan, host_sampling_plan::piece_range const& pieces, strips<R> const& s,
-                  std::span<panels const> reduction, std::uint16_t const* columns, R* out) {
+                  std::span<steps const> reduction, std::uint16_t const* columns, R* out) {
   static constexpr auto longest = static_cast<std::size_t>(host_sampling_plan::longest_chunk);
   static constexpr auto add_by_vectors_and_length = []<std::size_t... At>(std::index_sequence<At...>) {
     return std::array{&add_run<At % longest + 1, std::int64_t{1} << At / longest, R>...};
   }
-  (std::make_index_sequence<longest * std::bit_width(static_cast<std::uint64_t>(panel_vectors))>{});
+  (std::make_index_sequence<longest * std::bit_width(static_cast<std::uint64_t>(step_vectors))>{});
   for (auto piece = pieces.first; piece < pieces.last; ++piece)
     for (auto const& p : reduction) {
       auto const first = longest * static_cast<std::size_t>(std::countr_zero(static_cast<std::uint64_t>(p.vectors)));

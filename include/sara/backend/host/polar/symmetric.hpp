@@ -11,24 +11,16 @@
 #include <utility>
 #include <vector>
 
+#include <sara/backend/host/lanes.hpp>
 #include <sara/backend/thread_pool.hpp>
 #include <sara/tensor/dtype.hpp>
 
 namespace sara::detail {
 
-// A tile of a product stays in registers: as many vectors as there are, less those of the operands.
-#if defined(EIGEN_VECTORIZE_AVX512)
-inline constexpr std::int64_t register_bytes = 64;
-inline constexpr std::int64_t tile_rows = 8;
-#elif defined(EIGEN_VECTORIZE_AVX)
-inline constexpr std::int64_t register_bytes = 32;
-inline constexpr std::int64_t tile_rows = 4;
-#else
-inline constexpr std::int64_t register_bytes = 16;
-inline constexpr std::int64_t tile_rows = 4;
-#endif
+// A tile of a product stays in registers: half of them are its sums, two to a row.
+inline constexpr auto tile_rows = static_cast<std::int64_t>(register_count / 4);
 template <Real R>
-inline constexpr std::int64_t tile_lanes = register_bytes / static_cast<std::int64_t>(sizeof(R));
+inline constexpr auto tile_lanes = static_cast<std::int64_t>(lane_count<R>);
 template <Real R>
 inline constexpr std::int64_t tile_cols = 2 * tile_lanes<R>;
 /// Rows and columns of a block of symmetric matrices, and the depth of one update: a multiple of every tile.
