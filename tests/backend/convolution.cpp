@@ -69,4 +69,8 @@ TEST_CASE("what does not belong to one convolution") {
   CHECK(value_refused({.padding = {0, -1}}) == "");
   CHECK(value_refused({.dilation = {1, 0}}) == "");
   CHECK(value_refused({.groups = 0}) == "");
+  auto const far = std::int64_t{1} << 62;  // times a few it is 0
+  CHECK(value_refused({.stride = {far, 1}}) == "");
+  CHECK(value_refused({.padding = {1, far}}) == "");
+  CHECK(value_refused({.dilation = {far, 1}}) == "");
 }

@@ -87,6 +87,17 @@ TEST_CASE_TEMPLATE("the engines without a decomposition keep their bound", Engin
       check(1.0, {shape[0], shape[1]}, positions, {numbers.begin(), numbers.end()});
     }
   }
+  SUBCASE("a small entry alone in its row and column is zero to all engines or to none") {
+    std::vector<std::int64_t> diagonal;
+    for (std::int64_t i = 0; i < 70; ++i) diagonal.push_back(71 * i);
+    for (double const small : {1e-12, 1e-9, 1e-5}) {
+      CAPTURE(small);
+      std::vector<double> numbers(70, 1.0);
+      numbers.back() = small;
+      check(1.0F, {70, 70}, diagonal, numbers);
+      check(1.0, {70, 70}, diagonal, numbers);
+    }
+  }
   SUBCASE("random matrices of all shapes, densities and scales") {
     for (sara::matrix_shape const shape : {sara::matrix_shape{70, 70}, {40, 130}, {150, 90}, {100, 240}})
       for (double const density : {0.02, 0.06, 0.3, 1.0}) {

@@ -217,7 +217,7 @@ TEST_CASE("what does not fit") {
   using sara::shape_error;
   CHECK(refusal.operator()<shape_error>(of({5, 3}), of({5, 3}), "expected dY [..., 4] and X [..., 3]") == "");
   CHECK(refusal.operator()<shape_error>(of({5, 4}), of({5, 4}), "got [5, 4] and [5, 4]") == "");
-  CHECK(refusal.operator()<shape_error>(of({5, 4}), of({6, 3}), "equal leading extents") == "");
+  CHECK(refusal.operator()<shape_error>(of({5, 4}), of({6, 3}), "as many rows") == "");
   CHECK(refusal.operator()<shape_error>(of({}), of({3}), "expected dY") == "");
   CHECK(refusal.operator()<sara::memory_error>(sara::view(data.data(), {5, 4}, sara::memory::cuda), of({5, 3}), "dY") ==
         "");

@@ -27,7 +27,10 @@ struct bits_probe {
 };
 }  // namespace detail
 
-/// The exact engine of polar_factors: a singular value decomposition, truncated at the numerical rank.
+/// Singular values up to this fraction of the largest count as zero, whatever the engine.
+inline constexpr double zero_singular_value = 1e-10;
+
+/// The exact engine of polar_factors: a singular value decomposition, truncated at zero_singular_value.
 struct exact_svd {};
 /// Rational iterations on the Gram matrix of the shorter side, evaluated at M only, within 1e-4 of the exact factor.
 struct qdwh {};

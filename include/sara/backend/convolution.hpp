@@ -35,16 +35,18 @@ struct conv2d_shape {
   /// @param dy      extents of the output's gradient, NCHW
   /// @param x       extents of the input, NCHW
   /// @throws shape_error  unless they belong to one convolution
-  /// @throws value_error  for a stride, dilation or group count below 1, or a negative padding
+  /// @throws value_error  for a stride, dilation or group count below 1, a negative padding, or one of 2^31 and more
   [[nodiscard]] static conv2d_shape of(extents const& weight, extents const& dy, extents const& x,
                                        conv2d_geometry const& g) {
     using detail::require;
     require<shape_error>(weight.rank() == 4 && dy.rank() == 4 && x.rank() == 4,
                          "conv2d: expected weight, dY and X of 4 dimensions, got ", weight, ", ", dy, " and ", x);
+    constexpr auto most = std::int64_t{1} << 31;  // no product of them and an extent overflows
     for (std::size_t i = 0; i < 2; ++i)
-      require<value_error>(g.stride[i] >= 1 && g.dilation[i] >= 1 && g.padding[i] >= 0,
-                           "conv2d: expected stride >= 1, dilation >= 1, padding >= 0, got ", g.stride[i], ", ",
-                           g.dilation[i], ", ", g.padding[i]);
+      require<value_error>(g.stride[i] >= 1 && g.dilation[i] >= 1 && g.padding[i] >= 0 && g.stride[i] <= most &&
+                               g.dilation[i] <= most && g.padding[i] <= most,
+                           "conv2d: expected stride >= 1, dilation >= 1, padding >= 0 and none above 2^31, got ",
+                           g.stride[i], ", ", g.dilation[i], ", ", g.padding[i]);
     require<value_error>(g.groups >= 1, "conv2d: expected groups >= 1, got ", g.groups);
     auto const output = [&](int d) {
       auto const i = static_cast<std::size_t>(d);

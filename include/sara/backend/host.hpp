@@ -3,12 +3,12 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <numeric>
 #include <span>
 #include <vector>
 
+#include <sara/backend/ceil_div.hpp>
 #include <sara/backend/concept.hpp>
 #include <sara/backend/host/batches.hpp>
 #include <sara/backend/host/buffer.hpp>
@@ -16,6 +16,7 @@
 #include <sara/backend/host/order_statistic.hpp>
 #include <sara/backend/host/polar.hpp>
 #include <sara/backend/host/product.hpp>
+#include <sara/backend/host/sampled_rows.hpp>
 #include <sara/backend/host/sampling_plan.hpp>
 #include <sara/backend/host/selection.hpp>
 #include <sara/backend/thread_pool.hpp>
@@ -86,16 +87,17 @@ class host {
 
   using sampling_plan = host_sampling_plan;
 
-  /// A part for each thread of this backend. Complexity: O(count + rows), in the calling thread. Memory: about one byte
-  /// a position where these hold 16-bit columns, three otherwise.
+  /// A part for each thread of this backend. Complexity: O(count + rows), in the calling thread. Memory: 8 bytes a
+  /// chunk, about one a position where rows have many; two more a position that holds no 16-bit column.
+  /// @throws shape_error  for 2^26 rows or more, or 2^37 positions or more
   template <Positions P>
   [[nodiscard]] sampling_plan plan_sampling(P positions) const {
     return sampling_plan{positions, pool_->size()};
   }
 
   /// Workspace of each thread, kept for the next call: panels of its part of dY and X, 1 MiB in float32 (more only if
-  /// one panel of both exceeds that).
-  /// @throws shape_error  for the plan of other positions
+  /// one panel of both exceeds that); from 70 % density on also 128 rows of the gradient and what Eigen's product packs.
+  /// @throws shape_error  for the plan of positions of another number or shape, or 2^25 input channels or more
   template <Positions P, Real R>
   void sampled_product(const_tensor_view const& dy, const_tensor_view const& x, P positions, sampling_plan const& plan,
                        R* out) const {
@@ -105,45 +107,34 @@ class host {
   /// Workspace, kept by each thread for the next call: strips of its part of dY, 128 KiB in float32 for all parts, and
   /// of X, 256 KiB (more where two panels of all channels, or X of one block of the plan, exceed that). A pixel that is
   /// not finite also spoils entries whose tap does not see it.
-  /// @throws shape_error  for the plan of other positions
+  /// @throws shape_error  for the plan of positions of another number or shape, or strips of 2^32 elements or more
   template <Positions P, Real R>
   void sampled_convolution(conv2d_shape const& shape, const_tensor_view const& dy, const_tensor_view const& x,
                            P positions, sampling_plan const& plan, R* out) const {
     detail::banded_convolution<R>{shape, dy, x}.add(*pool_, positions, plan, out);
   }
 
-  /// Extra memory: 8 bytes a token and 16 bytes a row of the embedding.
+  /// Extra memory: 16 bytes a token.
   template <Positions P, Real R>
   void sampled_rows(const_tensor_view const& dy, std::span<std::int64_t const> index, P positions, R* out) const {
-    auto const shape = positions.shape();
-    std::vector<std::int64_t> first(static_cast<std::size_t>(shape.rows) + 1);  // of each row's tokens, in `tokens`
-    for (auto const row : index) ++first[static_cast<std::size_t>(row) + 1];
-    std::partial_sum(first.begin(), first.end(), first.begin());
-    std::vector<std::int64_t> tokens(index.size());
-    auto next = first;
-    for (std::size_t t = 0; t < index.size(); ++t)
-      tokens[static_cast<std::size_t>(next[static_cast<std::size_t>(index[t])]++)] = static_cast<std::int64_t>(t);
-    auto const m = detail::as_matrix("dY", dy);
-    visit(dy.type(), [&]<class Dy>() {
-      auto const* data = dy.template as<Dy>().data;
-      sara::for_each(*this, positions, [&](std::int64_t slot, std::int64_t position) {
-        auto const row = static_cast<std::size_t>(position / shape.cols);
-        R sum = 0;
-        for (auto k = first[row]; k < first[row + 1]; ++k)
-          sum += static_cast<R>(
-              widen(data[tokens[static_cast<std::size_t>(k)] * m.row_stride + position % shape.cols * m.col_stride]));
-        out[slot] += sum;
-      });
-    });
+    detail::sampled_rows(*pool_, detail::as_matrix("dY", dy), index, positions, out);
   }
 
-  /// A matrix a task; a lone one by all threads. Workspace of each thread: docs/backend.md, by engine.
+  /// A matrix a task, the largest first; fewer than threads one after the other, each by all threads. Workspace of each
+  /// thread: docs/backend.md, by engine.
   template <class Engine, Positions P, Real R>
   void polar_factors(Engine engine, std::span<sparse_matrix<P, R> const> matrices, double weight) const {
-    pool_->parallel_for(std::ssize(matrices), [&](std::int64_t i) {
-      auto const& m = matrices[static_cast<std::size_t>(i)];
-      *m.loss += weight * detail::polar_factor(*pool_, engine, m.positions, m.values, weight, m.gradient);
+    std::vector<sparse_matrix<P, R>> by_size(matrices.begin(), matrices.end());
+    std::stable_sort(by_size.begin(), by_size.end(), [](auto const& a, auto const& b) {
+      return a.positions.shape().size() > b.positions.shape().size();
     });
+    auto const add = [&](sparse_matrix<P, R> const& m) {
+      *m.loss += weight * detail::polar_factor(*pool_, engine, m.positions, m.values, weight, m.gradient);
+    };
+    if (std::ssize(by_size) < pool_->size())
+      std::for_each(by_size.begin(), by_size.end(), add);
+    else
+      pool_->parallel_for(std::ssize(by_size), [&](std::int64_t i) { add(by_size[static_cast<std::size_t>(i)]); });
   }
 
   void synchronize() const noexcept {}
@@ -160,7 +151,7 @@ class host {
     std::int64_t ranges = 0;
     for (auto const& job : jobs) {
       first_range.push_back(ranges);
-      ranges += detail::ranges_of(job.positions.count(), range_);
+      ranges += detail::ceil_div(job.positions.count(), range_);
     }
     begin(ranges);
     pool_->parallel_for(ranges, [&](std::int64_t range) {

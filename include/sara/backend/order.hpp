@@ -13,10 +13,10 @@
 
 namespace sara {
 
-/// A score as an unsigned key of the same order: a < b exactly if order_key(a) < order_key(b); the zeros are equal.
-/// NaN gets never_key, so that nothing selects it.
+/// The key of NaN, which nothing selects.
 inline constexpr std::uint64_t never_key = ~std::uint64_t{0};
 
+/// A score as an unsigned key of the same order: a < b exactly if order_key(a) < order_key(b); the zeros are equal.
 [[nodiscard]] SARA_HOST_DEVICE inline std::uint64_t order_key(double score) {
   if (score != score) return never_key;
   auto const bits = std::bit_cast<std::uint64_t>(score + 0.0);  // -0 + 0 is +0

@@ -51,7 +51,7 @@ class thread_pool {
     workers_.reserve(static_cast<std::size_t>(count - 1));
     try {
       for (int i = 1; i < count; ++i) workers_.emplace_back([this] { work(); });
-    } catch (std::system_error const&) {  // those that run go on, as results do not depend on their number
+    } catch (...) {  // no thread, or no memory for one: those that run go on, as results do not depend on their number
     }
   }
 

@@ -19,12 +19,13 @@ namespace sara {
 /// @param geometry   stride, padding, dilation, groups
 /// @param positions  in the weight, row-major
 /// @param gradient   [count], float32 or float64; products and sums are in that type
-/// @throws shape_error  unless all extents belong to one convolution
+/// @throws shape_error  unless all extents belong to one convolution, or for the plan of positions of another number or
+/// shape
 /// @throws value_error  for a geometry outside its range
 /// @throws memory_error
 /// @param plan       backend.plan_sampling(positions), for those who keep it from step to step; made anew without it
 /// Complexity: 2 · count · batch · out height · out width flops. Workspace: see the backend's sampled_convolution.
-/// Does not synchronise. Example: tests/backprop/conv2d.cpp
+/// Does not synchronise; without a plan it makes one, which may. Example: tests/backprop/conv2d.cpp
 template <TensorBackend Backend, Positions P, Real R>
 void accumulate_conv2d(Backend const& backend, extents const& weight, const_tensor_view const& dy,
                        const_tensor_view const& x, conv2d_geometry const& geometry, P positions,
@@ -48,7 +49,9 @@ void accumulate_conv2d(Backend const& backend, extents const& weight, const_tens
 ///
 /// @param dy         gradient of the output, [batch, out, height, width], any dtype and strides
 /// @param positions  in the bias, [out]
+/// @param gradient   [count]
 /// @throws shape_error, memory_error
+/// Complexity: 2 · count · batch · height · width flops, and the plan of the positions, made anew.
 template <TensorBackend Backend, Positions P, Real R>
 void accumulate_conv2d_bias(Backend const& backend, const_tensor_view const& dy, P positions, R* gradient) {
   detail::require<shape_error>(dy.rank() == 4, "conv2d bias: expected dY [batch, out, height, width], got ",

@@ -16,10 +16,11 @@ namespace sara {
 /// @param index      rows looked up, one for each row of dy, in host memory
 /// @param positions  in the table, [rows, width]
 /// @param gradient   [count]
-/// @throws shape_error  unless extents fit
+/// @throws shape_error  unless extents fit, or where dy's leading dimensions are not equally spaced in memory
 /// @throws value_error  for an index outside the table
 /// @throws memory_error
-/// Complexity: O(tokens + selected entries · tokens of their row). Extra memory: O(tokens + rows).
+/// Complexity: O(tokens · log tokens + selected entries · tokens of their row). Extra memory: O(tokens). Waits where the
+/// backend reads the index from host memory.
 /// Example: tests/backprop/embedding.cpp
 template <TensorBackend Backend, Positions P, Real R>
 void accumulate_embedding(Backend const& backend, const_tensor_view const& dy, std::span<std::int64_t const> index,

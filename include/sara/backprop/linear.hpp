@@ -27,13 +27,15 @@ namespace detail {
 /// dW = dYᵀ X never exists.  (SaRA, eq. 7)
 ///
 /// @param dy         gradient of the output, [..., out], any dtype
-/// @param x          input, [..., in], the same leading extents (any number of batch dimensions), any dtype
+/// @param x          input, [..., in], as many rows in its leading dimensions, any dtype
 /// @param positions  in W, [out, in]
 /// @param gradient   [count], float32 or float64; products and sums are in that type
-/// @throws shape_error  unless extents fit, or where leading dimensions are not equally spaced in memory
+/// @throws shape_error  unless extents fit, where leading dimensions are not equally spaced in memory, or for the plan
+/// of positions of another number or shape
 /// @throws memory_error
 /// @param plan       backend.plan_sampling(positions), for those who keep it from step to step; made anew without it
-/// Complexity: 2 · count · batch flops. Workspace: see the backend's sampled_product. Does not synchronise.
+/// Complexity: 2 · count · batch flops. Workspace: see the backend's sampled_product. Does not synchronise;
+/// without a plan it makes one, which may.
 /// Example: tests/backprop/linear.cpp
 template <TensorBackend Backend, Positions P, Real R>
 void accumulate_linear(Backend const& backend, const_tensor_view const& dy, const_tensor_view const& x, P positions,
@@ -45,7 +47,7 @@ void accumulate_linear(Backend const& backend, const_tensor_view const& dy, cons
                                    detail::trailing(x.shape()) == shape.cols &&
                                    detail::leading(dy.shape()) == detail::leading(x.shape()),
                                "linear: expected dY [..., ", shape.rows, "] and X [..., ", shape.cols,
-                               "] of equal leading extents, got ", dy.shape(), " and ", x.shape());
+                               "] of as many rows, got ", dy.shape(), " and ", x.shape());
   backend.sampled_product(dy, x, positions, plan, gradient);
 }
 
@@ -59,7 +61,9 @@ void accumulate_linear(Backend const& backend, const_tensor_view const& dy, cons
 ///
 /// @param dy         gradient of the output, [..., out], any dtype
 /// @param positions  in the bias, [out]
+/// @param gradient   [count]
 /// @throws shape_error, memory_error  as accumulate_linear
+/// Complexity: 2 · count · batch flops, and the plan of the positions, made anew.
 template <TensorBackend Backend, Positions P, Real R>
 void accumulate_linear_bias(Backend const& backend, const_tensor_view const& dy, P positions, R* gradient) {
   detail::ones<Backend, R> const one{backend};

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include <sara/backend/ceil_div.hpp>
 #include <sara/backend/convolution.hpp>
 #include <sara/backend/host/pixel_rows.hpp>
 #include <sara/backend/host/strip_axis.hpp>
@@ -124,8 +125,8 @@ class banded_convolution {
     auto const taps = c_.kernel[0] * c_.kernel[1];
     std::vector<tile> out;
     for (auto const& b : plan.blocks(part)) {
-      channel_range const channels{part.first_row / c_.out_per_group(), quotient_up(part.last_row, c_.out_per_group()),
-                                   b.first_column / taps, quotient_up(b.last_column, taps)};
+      channel_range const channels{part.first_row / c_.out_per_group(), ceil_div(part.last_row, c_.out_per_group()),
+                                   b.first_column / taps, ceil_div(b.last_column, taps)};
       if (!out.empty()) {
         auto& t = out.back();
         if ((channels.last - t.channels.first) * channels.groups() * lines() * x_pitch <= x_budget) {
@@ -169,7 +170,7 @@ class banded_convolution {
 
   /// Rows that dY's budget allows, and at least what is summed together.
   [[nodiscard]] std::int64_t rows_at_a_time() const {
-    return std::max(quotient_up(together_, cols_.period), dy_budget / (cols_.period * c_.out));
+    return std::max(ceil_div(together_, cols_.period), dy_budget / (cols_.period * c_.out));
   }
 
   /// Elements from the first output to the last of so many rows, padded.
@@ -182,7 +183,7 @@ class banded_convolution {
     auto const fit = rows_at_a_time();
     // Units of `height` rows, `pitch` rows apart.
     auto const at_a_time = [&](std::int64_t units, std::int64_t height, std::int64_t pitch) {
-      auto const cost = [&](std::int64_t n) { return quotient_up(units, n) * length_of((n - 1) * pitch + height); };
+      auto const cost = [&](std::int64_t n) { return ceil_div(units, n) * length_of((n - 1) * pitch + height); };
       auto const most = std::min(units, 1 + (fit - height) / pitch);
       auto best = most;
       for (auto n = most - 1; n > most / 2; --n)
@@ -191,7 +192,7 @@ class banded_convolution {
     };
     std::vector<group_of_bands> groups;
     if (c_.out_height <= fit) {
-      auto const stacked = at_a_time(quotient_up(c_.batch, across_), c_.out_height, rows_.period);
+      auto const stacked = at_a_time(ceil_div(c_.batch, across_), c_.out_height, rows_.period);
       for (std::int64_t image = 0; image < c_.batch; ++image) {
         auto const row = image / across_ % stacked * rows_.period;
         if (image % (across_ * stacked) == 0) groups.push_back({});
@@ -211,7 +212,7 @@ class banded_convolution {
 
   /// Strips are an odd number of vectors apart, so that equal places of many strips do not share a cache set.
   [[nodiscard]] static std::int64_t pitch_of(std::int64_t length) {
-    return (quotient_up(length, vector_length<R>) | 1) * vector_length<R>;
+    return (ceil_div(length, vector_length<R>) | 1) * vector_length<R>;
   }
 
   /// Where in its tile's strips that of each weight column begins.

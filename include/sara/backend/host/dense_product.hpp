@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include <sara/backend/ceil_div.hpp>
 #include <sara/backend/host/strips.hpp>
 #include <sara/backend/positions.hpp>
 #include <sara/backend/thread_pool.hpp>
@@ -34,7 +35,7 @@ void add_dense_products(thread_pool& pool, std::int64_t depth, dense_operand<R> 
   struct workspace;
   constexpr std::int64_t rows_of_panel = 128;
   auto const shape = positions.shape();
-  pool.parallel_for(round_up(shape.rows, rows_of_panel) / rows_of_panel, [&](std::int64_t task) {
+  pool.parallel_for(ceil_div(shape.rows, rows_of_panel), [&](std::int64_t task) {
     auto const first = task * rows_of_panel;
     auto const rows = std::min(rows_of_panel, shape.rows - first);
     R* const panel = scratch<workspace, R>(rows_of_panel * shape.cols);

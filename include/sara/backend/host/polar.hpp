@@ -21,8 +21,8 @@
 
 namespace sara::detail {
 
-/// U_r V_rᵀ at the entries, over σ_i above max(rows, cols) · ε · σ_1, the numerical rank: the subgradient of least
-/// norm. (SaRA, eq. 4 and 5)
+/// U_r V_rᵀ at the entries, over the singular values that are not zero: the subgradient of least norm.
+/// (SaRA, eq. 4 and 5)
 ///
 /// In double whatever the weights are: in float, U Vᵀ of a square matrix is percents off where its smallest singular
 /// values are. A template, since no unit that takes no norm shall compile a decomposition.
@@ -33,7 +33,7 @@ template <class Svd = Eigen::BDCSVD<Eigen::MatrixXd>>
   for (std::size_t k = 0; k < a.value.size(); ++k) dense(a.row[k], a.col[k]) = a.value[k];
   Svd const svd{dense, Eigen::ComputeThinU | Eigen::ComputeThinV};
   auto const& sigma = svd.singularValues();
-  auto const smallest = static_cast<double>(a.cols) * std::numeric_limits<double>::epsilon() * sigma(0);
+  auto const smallest = zero_singular_value * sigma(0);
   Eigen::Index rank = 0;
   while (rank < sigma.size() && sigma(rank) > smallest) ++rank;
   dense.noalias() = svd.matrixU().leftCols(rank) * svd.matrixV().leftCols(rank).transpose();
@@ -49,8 +49,8 @@ template <Real R>
   constexpr std::int64_t rows_for_float = 192;
   if constexpr (std::same_as<R, float>)
     if (a.rows >= rows_for_float)
-      if (auto const factor = rational_polar_factor<float>(pool, a)) return factor->at_entries(pool);
-  if (auto const factor = rational_polar_factor<double>(pool, a)) return factor->at_entries(pool);
+      if (auto const factor = rational_polar_factor<float>(pool, a)) return factor->at_entries();
+  if (auto const factor = rational_polar_factor<double>(pool, a)) return factor->at_entries();
   return std::nullopt;
 }
 

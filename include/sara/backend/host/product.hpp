@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <sara/backend/ceil_div.hpp>
 #include <sara/backend/host/dense_product.hpp>
 #include <sara/backend/host/strips.hpp>
 #include <sara/backend/positions.hpp>
@@ -94,21 +95,25 @@ template <Real R>
 }
 
 /// sampled_product for positions that are nearly all of the matrix.
-/// Workspace: none for row-major matrices of type R, else as sampled_product.
+/// Workspace: that of add_dense_products; and of dY and X, where they are not row-major of type R, some rows at a time:
+/// strip_budget elements, or a panel of rows.
 template <Positions P, Real R>
 void nearly_dense_product(thread_pool& pool, strided_matrix const& dy, strided_matrix const& x, P positions, R* out) {
   auto const dy_operand = as_operand<R>(dy), x_operand = as_operand<R>(x);
-  if (dy_operand && x_operand) return add_dense_products(pool, dy.rows, *dy_operand, *x_operand, positions, out);
+  auto const dy_packed = dy_operand ? 0 : dy.cols, x_packed = x_operand ? 0 : x.cols;
+  auto const most = dy_packed + x_packed == 0 ? dy.rows : strip_budget / (dy_packed + x_packed);
+  auto const depth = std::min(dy.rows, std::max(panel_length<R>, most));
   struct workspace;
-  auto const depth = std::min(dy.rows, std::max<std::int64_t>(panel_length<R>, strip_budget / (dy.cols + x.cols)));
-  R* const dy_rows = scratch<workspace, R>((dy.cols + x.cols) * depth);
-  R* const x_rows = dy_rows + dy.cols * depth;
+  R* const rows = scratch<workspace, R>((dy_packed + x_packed) * depth);
   for (std::int64_t first = 0; first < dy.rows; first += depth) {
     auto const count = std::min(depth, dy.rows - first);
-    pack_rows(pool, dy, first, count, dy_rows);
-    pack_rows(pool, x, first, count, x_rows);
-    add_dense_products(pool, count, dense_operand<R>{dy_rows, dy.cols}, dense_operand<R>{x_rows, x.cols}, positions,
-                       out);
+    auto const operand = [&](strided_matrix const& m, std::optional<dense_operand<R>> const& at_hand, R* to) {
+      if (at_hand) return dense_operand<R>{at_hand->data + first * at_hand->pitch, at_hand->pitch};
+      pack_rows(pool, m, first, count, to);
+      return dense_operand<R>{to, m.cols};
+    };
+    add_dense_products(pool, count, operand(dy, dy_operand, rows), operand(x, x_operand, rows + dy_packed * depth),
+                       positions, out);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include <sara/backend/ceil_div.hpp>
 #include <sara/backend/positions.hpp>
 #include <sara/error.hpp>
 
@@ -131,7 +132,7 @@ class host_sampling_plan {
   }
 
   /// The low 16 bits of every column, [count]: those of the positions that the plan was made of, or its own.
-  /// @throws shape_error  for others
+  /// @throws shape_error  for positions of another number or shape; others cannot be told from the plan's
   template <Positions P>
   [[nodiscard]] std::uint16_t const* columns(P positions) const {
     auto const shape = positions.shape();
@@ -222,8 +223,8 @@ class host_sampling_plan {
       std::int64_t start = first;  // of the entries in the current block
       std::int64_t block = 0;
       auto const end_block = [&](std::int64_t end) {
-        for (auto left = (end - start + longest_chunk - 1) / longest_chunk; left > 0; --left) {
-          auto const length = (end - start + left - 1) / left;
+        for (auto left = detail::ceil_div(end - start, longest_chunk); left > 0; --left) {
+          auto const length = detail::ceil_div(end - start, left);
           f(band, block, row, start, length);
           start += length;
         }

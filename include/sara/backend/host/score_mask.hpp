@@ -113,10 +113,6 @@ class entry_list {
   host_buffer<std::uint16_t> numbers_ = host_buffer<std::uint16_t>::for_overwrite(selection_range + word_entries);
 };
 
-[[nodiscard]] constexpr std::int64_t ranges_of(std::int64_t count, std::int64_t range) {
-  return (count + range - 1) / range;
-}
-
 /// A block of a tensor's entries, widened: in place where they are dense Reals, else through a buffer in cache.
 template <Scalar T>
 class entry_block {

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <sara/backend/ceil_div.hpp>
 #include <sara/backend/host/buffer.hpp>
 #include <sara/backend/host/score_mask.hpp>
 #include <sara/backend/order.hpp>
@@ -67,7 +68,7 @@ template <Score S>
     bool const has_ties = limit.ties > 0 && limit.bound != never_key;
     auto const weights = scored.tensor.template as<T>();
     kept_lists lists{weights.count};
-    std::vector<range_entries> found(static_cast<std::size_t>(ranges_of(weights.count, selection_range)));
+    std::vector<range_entries> found(static_cast<std::size_t>(ceil_div(weights.count, selection_range)));
     pool.parallel_for(std::ssize(found), [&](std::int64_t range) {
       auto& f = found[static_cast<std::size_t>(range)];
       auto const start = range * selection_range;

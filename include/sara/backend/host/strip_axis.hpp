@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include <sara/backend/ceil_div.hpp>
+
 namespace sara::detail {
 
 /// One axis of a convolution: output o sees pixel o · stride + k · dilation - padding under tap k.
@@ -28,18 +30,16 @@ struct strip_axis {
   std::int64_t halo = 0;    ///< the largest shift
 };
 
-[[nodiscard]] constexpr std::int64_t quotient_up(std::int64_t n, std::int64_t by) { return (n + by - 1) / by; }
-
 /// A line for each phase, a pixel's index modulo the stride: every pixel once. Lines follow each other so closely that
 /// one ends in the zeros before the next.
 [[nodiscard]] inline strip_axis phase_lines(convolution_axis const& a) {
   strip_axis out;
-  auto const margin = quotient_up(a.padding, a.stride);
+  auto const margin = ceil_div(a.padding, a.stride);
   std::int64_t longest = 0;
   for (std::int64_t k = 0; k < a.kernel; ++k) {
     auto const seen = k * a.dilation - a.padding + margin * a.stride;  // by output 0, from the margin's start on
     strip_axis::line const line{seen % a.stride, margin,
-                                std::max<std::int64_t>(0, quotient_up(a.size - seen % a.stride, a.stride))};
+                                std::max<std::int64_t>(0, ceil_div(a.size - seen % a.stride, a.stride))};
     auto const same = [&](strip_axis::line const& l) { return l.first == line.first; };
     auto const found = std::find_if(out.lines.begin(), out.lines.end(), same) - out.lines.begin();
     if (found == std::ssize(out.lines)) out.lines.push_back(line);
@@ -57,8 +57,8 @@ struct strip_axis {
   out.period = a.out;
   for (std::int64_t k = 0; k < a.kernel; ++k) {
     auto const seen = k * a.dilation - a.padding;
-    auto const first = std::clamp<std::int64_t>(quotient_up(-seen, a.stride), 0, a.out);
-    auto const last = std::clamp<std::int64_t>(quotient_up(a.size - seen, a.stride), first, a.out);
+    auto const first = std::clamp<std::int64_t>(ceil_div(-seen, a.stride), 0, a.out);
+    auto const last = std::clamp<std::int64_t>(ceil_div(a.size - seen, a.stride), first, a.out);
     out.taps.push_back({k, 0});
     out.lines.push_back({first * a.stride + seen, first, last - first});
   }

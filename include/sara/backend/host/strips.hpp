@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include <sara/backend/ceil_div.hpp>
 #include <sara/backend/host/lanes.hpp>
 #include <sara/backend/host/sampling_plan.hpp>
 #include <sara/tensor/dtype.hpp>
@@ -34,8 +35,6 @@ inline constexpr std::int64_t step_length = step_vectors* vector_length<R>;
 template <Real R>
 inline constexpr std::int64_t panel_length = 512 / static_cast<std::int64_t>(sizeof(R));
 static_assert(panel_length<float> % step_length<float> == 0 && panel_length<double> % step_length<double> == 0);
-
-[[nodiscard]] constexpr std::int64_t round_up(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
 
 /// Memory of the calling thread that is reused from call to call, aligned to vectors, contents undefined.
 /// @tparam Use  keeps apart what is needed at the same time
@@ -66,7 +65,7 @@ struct steps {
 /// Vectors of the step at the start of so many elements.
 template <Real R>
 [[nodiscard]] constexpr std::int64_t first_step_vectors(std::int64_t length) {
-  auto const vectors = static_cast<std::uint64_t>(round_up(length, vector_length<R>) / vector_length<R>);
+  auto const vectors = static_cast<std::uint64_t>(ceil_div(length, vector_length<R>));
   return std::min(step_vectors, static_cast<std::int64_t>(std::bit_ceil(vectors)));
 }
 

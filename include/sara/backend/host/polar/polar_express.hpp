@@ -9,6 +9,7 @@
 #include <optional>
 #include <vector>
 
+#include <sara/backend/concept.hpp>
 #include <sara/backend/host/polar/occupied_matrix.hpp>
 #include <sara/backend/odd_quintic.hpp>
 
@@ -48,7 +49,7 @@ template <std::same_as<double> Computing>
   gram.noalias() = x * x.transpose();
   factor.noalias() = gram * gram - gram;
   if (!(factor.norm() <= 1e-8 * std::sqrt(static_cast<double>(a.rows)))) return std::nullopt;
-  if (!((gram * dense - dense).norm() <= 1e-10 * dense.norm())) return std::nullopt;
+  if (!((gram * dense - dense).norm() <= zero_singular_value * dense.norm())) return std::nullopt;
   std::vector<double> out(a.value.size());
   for (std::size_t k = 0; k < out.size(); ++k) out[k] = x(a.row[k], a.col[k]);
   return out;

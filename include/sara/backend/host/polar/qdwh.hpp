@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include <sara/backend/ceil_div.hpp>
+#include <sara/backend/concept.hpp>
 #include <sara/backend/host/polar/occupied_matrix.hpp>
 #include <sara/backend/host/polar/symmetric.hpp>
 #include <sara/backend/host/polar/zolotarev.hpp>
@@ -24,26 +26,29 @@ inline constexpr double polar_error = 1e-4;
 
 /// M x, [n, Count], of a mirrored M. Complexity: 2 · n² · Count flops, in double whatever M's type is.
 template <int Count, Real R>
-[[nodiscard]] vectors<Count> times(symmetric_matrix<R> const& mirrored, vectors<Count> const& x) {
+[[nodiscard]] vectors<Count> times(thread_pool& pool, symmetric_matrix<R> const& mirrored, vectors<Count> const& x) {
   typedef double row __attribute__((vector_size(Count * sizeof(double))));  // NOLINT(modernize-use-using): as lanes_of
-  vectors<Count> out(mirrored.size(), Count);
-  for (std::int64_t i = 0; i < mirrored.size(); ++i) {
-    auto const* const from = mirrored.row(i);
-    auto const term = [&](std::int64_t j, row& sum) {
-      row v;
-      std::memcpy(&v, x.data() + j * Count, sizeof v);
-      sum += static_cast<double>(from[j]) * v;
-    };
-    row even{}, odd{};
-    std::int64_t j = 0;
-    for (; j + 1 < mirrored.size(); j += 2) {
-      term(j, even);
-      term(j + 1, odd);
+  auto const n = mirrored.size();
+  vectors<Count> out(n, Count);
+  pool.parallel_for(mirrored.blocks(), [&](std::int64_t block) {
+    for (auto i = block * symmetric_block; i < std::min(n, (block + 1) * symmetric_block); ++i) {
+      auto const* const from = mirrored.row(i);
+      auto const term = [&](std::int64_t j, row& sum) {
+        row v;
+        std::memcpy(&v, x.data() + j * Count, sizeof v);
+        sum += static_cast<double>(from[j]) * v;
+      };
+      row even{}, odd{};
+      std::int64_t j = 0;
+      for (; j + 1 < n; j += 2) {
+        term(j, even);
+        term(j + 1, odd);
+      }
+      if (j < n) term(j, even);
+      even += odd;
+      std::memcpy(out.data() + i * Count, &even, sizeof even);
     }
-    if (j < mirrored.size()) term(j, even);
-    even += odd;
-    std::memcpy(out.data() + i * Count, &even, sizeof even);
-  }
+  });
   return out;
 }
 
@@ -52,17 +57,18 @@ template <int Count, Real R>
 template <Real R>
 class rational_polar {
  public:
-  rational_polar(occupied_matrix const& a, double scale, symmetric_matrix<R> first, symmetric_matrix<R> last)
-      : a_{&a}, scale_{scale}, first_{std::move(first)}, last_{std::move(last)} {
+  rational_polar(thread_pool& pool, occupied_matrix const& a, double scale, symmetric_matrix<R> first,
+                 symmetric_matrix<R> last)
+      : pool_{&pool}, a_{&a}, scale_{scale}, first_{std::move(first)}, last_{std::move(last)} {
     last_.mirror();
   }
 
   /// U at the entries of A; no other entry of it is computed.
   /// Complexity: 4 · nnz · rows flops.
-  [[nodiscard]] std::vector<double> at_entries(thread_pool& pool) const {
+  [[nodiscard]] std::vector<double> at_entries() const {
     constexpr std::int64_t cols_per_task = 32;
     std::vector<double> out(a_->value.size());
-    pool.parallel_for((a_->cols + cols_per_task - 1) / cols_per_task, [&](std::int64_t task) {
+    pool_->parallel_for(ceil_div(a_->cols, cols_per_task), [&](std::int64_t task) {
       Eigen::VectorXd sum(last_.pitch());  // in double: large terms cancel where singular values are small
       Eigen::Matrix<R, Eigen::Dynamic, 1> column(last_.pitch());
       for (auto c = task * cols_per_task; c < std::min(a_->cols, (task + 1) * cols_per_task); ++c) {
@@ -93,7 +99,7 @@ class rational_polar {
     probes const twice = once - projected(once);
     if (!(twice.norm() <= 1e-5 * z.norm())) {
       probes const lost = transposed_times(twice - projected(twice));
-      if (!(a_->transposed_times(lost).norm() <= null_ * scale_ * lost.norm())) return HUGE_VAL;
+      if (!(a_->transposed_times(lost).norm() <= zero_singular_value * scale_ * lost.norm())) return HUGE_VAL;
     }
     auto const error = (once - twice).norm() / (z - twice).norm() / 2;
     if (twice.norm() <= 1e-5 * z.norm()) return error;
@@ -109,17 +115,17 @@ class rational_polar {
   }
   using probes = vectors<4>;
   [[nodiscard]] probes transposed_times(probes const& z) const {
-    probes const x = times(last_, z);
-    return has_first() ? times(first_, x) : x;
+    probes const x = times(*pool_, last_, z);
+    return has_first() ? times(*pool_, first_, x) : x;
   }
   /// U Uᵀ z
   [[nodiscard]] probes projected(probes const& z) const {
     probes const across = a_->transposed_times(transposed_times(z));
     probes const x = a_->times(across) / (scale_ * scale_);
-    return times(last_, has_first() ? times(first_, x) : x);
+    return times(*pool_, last_, has_first() ? times(*pool_, first_, x) : x);
   }
 
-  static constexpr double null_ = 1e-10;  // of the largest singular value
+  thread_pool* pool_;
   occupied_matrix const* a_;
   double scale_;
   symmetric_matrix<R> first_;
@@ -147,8 +153,8 @@ template <Real R>
 /// upper bound, close where the subspace has converged. Zero where it holds the null space only.
 /// Complexity: 64 · rows² flops.
 template <Real R>
-[[nodiscard]] double smallest_singular_value(occupied_matrix const& a, symmetric_matrix<R> const& mirrored,
-                                             double zero) {
+[[nodiscard]] double smallest_singular_value(thread_pool& pool, occupied_matrix const& a,
+                                             symmetric_matrix<R> const& mirrored, double zero) {
   constexpr int width = 8;
   constexpr int iterations = 4;
   if (a.rows <= width) return zero;
@@ -160,7 +166,7 @@ template <Real R>
   };
   vectors<width> v = random_vectors<width>(a.rows);
   for (int k = 0; k < iterations; ++k) {
-    v = times(mirrored, v);
+    v = times(pool, mirrored, v);
     orthonormalise(v);
   }
   vectors<width> const across = a.transposed_times(v);
@@ -194,7 +200,7 @@ template <Real R>
   constexpr double well_conditioned = 0.06;
   if (lowest >= well_conditioned) {
     if (auto last = evaluate(pool, final_step(lowest), convert())) {
-      rational_polar<R> out{a, scale, symmetric_matrix<R>{0}, std::move(*last)};
+      rational_polar<R> out{pool, a, scale, symmetric_matrix<R>{0}, std::move(*last)};
       if (out.estimated_error() <= polar_error / 2) return out;
     }
     lowest = 1 / (8 * m);
@@ -211,9 +217,9 @@ template <Real R>
     first = inverse<R>(pool, std::move(shifted));
     if (!first) return std::nullopt;
     first->mirror();
-    auto const smallest = smallest_singular_value(a, *first, 1e-9 * scale) / scale / 1.2;
+    auto const smallest = smallest_singular_value(pool, a, *first, 1e-9 * scale) / scale / 1.2;
     image = step.image;
-    if (smallest < 1e-10 || smallest >= lowest) break;
+    if (smallest < zero_singular_value || smallest >= lowest) break;
     image = step(smallest);
     if (smallest >= lowest / 4 || attempt > 0) break;
     lowest = smallest / 1.5;
@@ -237,7 +243,7 @@ template <Real R>
   }
   auto last = evaluate(pool, final_step(image), y);
   if (!last) return std::nullopt;
-  rational_polar<R> out{a, scale, std::move(*first), std::move(*last)};
+  rational_polar<R> out{pool, a, scale, std::move(*first), std::move(*last)};
   if (!(out.estimated_error() <= polar_error / 2)) return std::nullopt;
   return out;
 }

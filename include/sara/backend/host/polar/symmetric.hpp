@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include <sara/backend/ceil_div.hpp>
 #include <sara/backend/host/lanes.hpp>
 #include <sara/backend/thread_pool.hpp>
 #include <sara/tensor/dtype.hpp>
@@ -42,9 +43,7 @@ class symmetric_matrix {
   using const_map = Eigen::Map<symmetric_block_matrix<R> const, Eigen::AlignedMax>;
 
   explicit symmetric_matrix(std::int64_t n)
-      : n_{n},
-        blocks_{(n + symmetric_block - 1) / symmetric_block},
-        data_(static_cast<std::size_t>(pitch() * pitch())) {}
+      : n_{n}, blocks_{ceil_div(n, symmetric_block)}, data_(static_cast<std::size_t>(pitch() * pitch())) {}
 
   [[nodiscard]] std::int64_t size() const noexcept { return n_; }
   [[nodiscard]] std::int64_t blocks() const noexcept { return blocks_; }
