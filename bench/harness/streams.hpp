@@ -26,22 +26,22 @@ void in_pieces(sara::host const& backend, std::int64_t n, F&& f) {
                                  [&](std::int64_t i) { f(i * piece, std::min(n, (i + 1) * piece), i); });
 }
 
-/// 64 bytes, a cache line.
-using line [[gnu::vector_size(64)]] = std::uint64_t;
+/// As much as a register holds.
+using words [[gnu::vector_size(__BIGGEST_ALIGNMENT__)]] = std::uint64_t;
 
 /// Four streams at once: more reads are under way than in one. What is left over at the end is not read.
 [[nodiscard]] inline std::uint64_t read_in_four_streams(std::span<std::byte const> bytes) {
-  auto const quarter = bytes.size() / (4 * sizeof(line));
-  line sum[4] = {};
+  auto const quarter = bytes.size() / (4 * sizeof(words));
+  words sum[4] = {};
   for (std::size_t i = 0; i < quarter; ++i)
     for (std::size_t k = 0; k < 4; ++k) {
-      line next;
+      words next;
       std::memcpy(&next, bytes.data() + (k * quarter + i) * sizeof next, sizeof next);
       sum[k] ^= next;
     }
-  line const all = sum[0] ^ sum[1] ^ sum[2] ^ sum[3];
+  words const all = sum[0] ^ sum[1] ^ sum[2] ^ sum[3];
   std::uint64_t result = 0;
-  for (int i = 0; i < 8; ++i) result ^= all[i];
+  for (std::size_t i = 0; i < sizeof all / sizeof result; ++i) result ^= all[i];
   return result;
 }
 

@@ -123,6 +123,7 @@ class entry_block {
   void read(entries<T const> const& weights, std::int64_t first) {
     first_ = first;
     count_ = std::min(selection_block, weights.count - first);
+    all_finite_ = false;
     constexpr auto ahead = static_cast<std::int64_t>((16 << 10) / sizeof(T));
     bool const goes_on = weights.dense && weights.count - first >= ahead + selection_block;
     ahead_ = goes_on ? reinterpret_cast<char const*>(weights.data + first + ahead) : nullptr;
@@ -135,19 +136,29 @@ class entry_block {
       else
         for (std::int64_t i = 0; i < count_; ++i) widened_[static_cast<std::size_t>(i)] = widen(weights[first + i]);
     }
-    not_finite_ = count_not_finite();
   }
 
   /// NaN and infinite entries: where the exponent's bits are all set, as a rule nowhere.
-  [[nodiscard]] std::int64_t not_finite() const { return not_finite_; }
+  [[nodiscard]] std::int64_t not_finite() const {
+    if (all_finite_) return 0;
+    std::int64_t n = 0;
+    for (std::int64_t i = 0; i < count_; ++i) n += !is_finite(at_[i]);
+    return n;
+  }
 
-  /// The finite entries whose score has a key below the bound; false of what lies past the last entry.
+  /// The finite entries whose score has a key below the bound; false of what lies past the last entry. Sees on the way
+  /// whether all are finite.
   template <Score S>
-  [[nodiscard]] block_mask below(S const& score, std::uint64_t bound) const {
+  [[nodiscard]] block_mask below(S const& score, std::uint64_t bound) {
     below_key<std::remove_cvref_t<decltype(score(real{}, first_))>> const is_below{bound};
-    if (not_finite_ == 0) return mask_of([&](real w, std::int64_t position) { return is_below(score(w, position)); });
-    // NOLINTNEXTLINE(misc-redundant-expression): w - w is 0 exactly for what is finite
-    return mask_of([&](real w, std::int64_t position) { return (w - w == 0) & is_below(score(w, position)); });
+    bits exponents = 0;
+    auto const mask = mask_of([&](real w, std::int64_t position) {
+      exponents |= (std::bit_cast<bits>(w) & infinity_) + exponent_unit_;  // ones, and no other, carry into the sign
+      return is_below(score(w, position));
+    });
+    all_finite_ = exponents >> (8 * sizeof(bits) - 1) == 0;
+    if (all_finite_) return mask;
+    return mask_of([&](real w, std::int64_t position) { return is_finite(w) & is_below(score(w, position)); });
   }
 
  private:
@@ -180,24 +191,14 @@ class entry_block {
     return mask;
   }
 
-  [[nodiscard]] std::int64_t count_not_finite() const {
-    using bits = bits_of_number<real>;
-    constexpr auto infinity = std::bit_cast<bits>(std::numeric_limits<real>::infinity());
-    if (count_ == selection_block) {
-      constexpr auto exponent_unit = infinity & ~(infinity << 1);
-      bits any = 0;
-      for (std::int64_t i = 0; i < selection_block; ++i)
-        any |= (std::bit_cast<bits>(at_[i]) & infinity) + exponent_unit;  // ones, and no other, carry into the sign
-      if (any >> (8 * sizeof(bits) - 1) == 0) return 0;
-    }
-    std::int64_t n = 0;
-    for (std::int64_t i = 0; i < count_; ++i) n += (std::bit_cast<bits>(at_[i]) & infinity) == infinity;
-    return n;
-  }
+  using bits = bits_of_number<real>;
+  static constexpr auto infinity_ = std::bit_cast<bits>(std::numeric_limits<real>::infinity());
+  static constexpr bits exponent_unit_ = infinity_ & ~(infinity_ << 1);
+  [[nodiscard]] static bool is_finite(real w) { return (std::bit_cast<bits>(w) & infinity_) != infinity_; }
 
   std::int64_t first_ = 0;
   std::int64_t count_ = 0;
-  std::int64_t not_finite_ = 0;
+  bool all_finite_ = false;      // as far as is known
   char const* ahead_ = nullptr;  // a later block, to be fetched while this one is looked at
   real const* at_ = nullptr;
   std::array<real, selection_block> widened_;
