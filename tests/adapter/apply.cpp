@@ -186,6 +186,21 @@ TEST_CASE("an adapter on other weights than its own is refused, and nothing is w
   CHECK(same_bits(weights, base));
 }
 
+TEST_CASE("an adapter that has one memory under two names is refused") {
+  auto const base = uniform<float>("base", shape.product());
+  auto a = adapter_for(base, shape);
+  a.tensors["tied"] = a.tensors.at("w");
+  auto weights = base;
+  std::vector<sara::named_tensor> const both{{"w", sara::view(weights.data(), shape)},
+                                             {"tied", sara::view(weights.data(), shape)}};
+  CHECK(complaint<sara::value_error>([&] { static_cast<void>(sara::apply(backend, a, both, {.force = true})); },
+                                     {"'w' and 'tied' share memory", "got both"}) == "");
+  CHECK(same_bits(weights, base));
+  a.tensors.erase("tied");
+  static_cast<void>(sara::apply(backend, a, both));
+  CHECK(same_bits(weights, sum(base, a, 1)));
+}
+
 TEST_CASE("force applies to other values and to another dtype; further tensors are left alone") {
   auto const base = uniform<float>("base", shape.product());
   auto const a = adapter_for(base, shape);

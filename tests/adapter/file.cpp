@@ -188,17 +188,21 @@ TEST_CASE("a forged file is refused with a sentence") {
   }
   SUBCASE("shape") {
     f.about["w"]["shape"] = {4, -5};
-    CHECK(f.refused("extents of at least 0") == "");
+    CHECK(f.refused("expected extents from 0 to 9223372036854775807, got -5") == "");
+    for (json const& no_count : {json(5.0), json(1e300), json(std::uint64_t{1} << 63), json("five"), json(true)}) {
+      f.about["w"]["shape"] = {4, no_count};
+      CHECK(f.refused("expected extents from 0 to 9223372036854775807, got " + no_count.dump()) == "");
+    }
     f.about["w"]["shape"] = {1, 1, 1, 1, 1, 1, 1, 4, 5};
     CHECK(f.refused("at most 8 extents") == "");
     f.about["w"]["shape"] = {std::int64_t{1} << 40, std::int64_t{1} << 40};
     CHECK(f.refused("a size of 63 bits") == "");
-    for (json const& wrong : {json("4x5"), json(20), json::object({{"rows", 20}}), json()}) {
+    for (json const& wrong : {json("4x5"), json(20), json()}) {
       f.about["w"]["shape"] = wrong;
       CHECK(f.refused("expected a list of extents, got " + wrong.dump()) == "");
     }
-    f.about["w"]["shape"] = {"four", 5};
-    CHECK(f.refused("expected a description") == "");
+    f.about["w"]["shape"] = json::object({{"rows", 20}});
+    CHECK(f.refused("expected a list of extents, got object") == "");
     f.about["w"]["shape"] = {3, 5};  // position 19 lies outside
     CHECK(f.refused("below 15, got 19") == "");
   }
@@ -228,6 +232,26 @@ TEST_CASE("a description that is not JSON, or is missing") {
   CHECK(refused("expected metadata 'tensors'") == "");
   file.set_metadata("tensors", "{");
   CHECK(refused("expected a description of the adapter's tensors") == "");
+  file.set_metadata("tensors", R"({"w": {}, "w": {}})");
+  CHECK(refused("expected each name once, got 'w' twice") == "");
+}
+
+TEST_CASE("a description that is a million lists deep") {
+  scratch const folder;
+  forged f;
+  std::string const deep = std::string(1'000'000, '[') + std::string(1'000'000, ']');
+  for (std::string const& about : {deep, R"({"w": )" + deep + "}", R"({"w": {"shape": )" + deep + "}}",
+                                   R"({"w": {"shape": [4, )" + deep + "]}}"}) {
+    sara::safetensors_writer file;
+    file.add("w.positions", f.positions);
+    file.add("w.delta", f.delta);
+    file.set_metadata("format", f.format);
+    file.set_metadata("format_version", f.format_version);
+    file.set_metadata("tensors", about);
+    file.write(folder / "a");
+    CHECK(complaint<sara::file_error>([&] { static_cast<void>(sara::load_adapter(folder / "a")); }, {"expected"}) ==
+          "");
+  }
 }
 
 TEST_CASE("what training lost to NaN is not saved over a good file") {
@@ -241,6 +265,14 @@ TEST_CASE("what training lost to NaN is not saved over a good file") {
   lost.tensors.at("scalar").positions.back() = 1;
   CHECK(complaint<sara::value_error>([&] { sara::save(lost, path); }, {"'scalar'", "below 1"}) == "");
   CHECK(sara::load_adapter(path).count() == sample().count());
+}
+
+TEST_CASE("a name that is not UTF-8 is not saved") {
+  scratch const folder;
+  auto a = sample();
+  a.tensors["no \xff UTF-8"] = a.tensors.at("scalar");
+  CHECK(complaint<sara::file_error>([&] { sara::save(a, folder / "a"); }, {(folder / "a").string(), "UTF-8"}) == "");
+  CHECK_FALSE(std::filesystem::exists(folder / "a"));
 }
 
 TEST_CASE("no file, and no folder to write into") {

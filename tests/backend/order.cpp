@@ -102,6 +102,24 @@ TEST_CASE("whole numbers are their own keys") {
   CHECK(order_key(std::uint64_t{7}) == 7);
 }
 
+TEST_CASE("the scores below a threshold are those whose keys are below its cut") {
+  float const w = 0;
+  double v = 0;
+  sara::const_tensor_view const narrow{&w, sara::extents{1}}, wide{&v, sara::extents{1}};
+  auto const whole = [](auto, std::int64_t i) { return static_cast<std::uint64_t>(i); };
+  auto const real = [](auto x, std::int64_t) { return x; };
+  auto const infinity = std::numeric_limits<double>::infinity();
+  for (double const threshold : {-infinity, -2.0, -0.0, 0.25, 1.0, 1.5, 7.0, 0x1p63, infinity})
+    for (auto const& tensor : {narrow, wide}) {
+      auto const of_whole = sara::cut_below(sara::scored_tensor<decltype(whole)>{tensor, whole}, threshold);
+      for (std::uint64_t const score : {0u, 1u, 2u, 7u, 8u})
+        CHECK((order_key(score) < of_whole.bound) == (static_cast<double>(score) < threshold));
+      auto const of_real = sara::cut_below(sara::scored_tensor<decltype(real)>{tensor, real}, threshold);
+      CHECK(of_real.bound == order_key(threshold));
+      CHECK(of_whole.ties + of_real.ties == 0);
+    }
+}
+
 TEST_CASE("an entry whose weight is not finite has no key, whatever its score") {
   auto const one = [](auto, std::int64_t) { return 1.0; };
   CHECK(sara::entry_key(one, 3.0f, 0) == order_key(1.0));

@@ -36,6 +36,23 @@ struct by_rank {
 static_assert(sara::ThresholdSelector<by_rank>);
 // [/own_selector]
 
+/// A score that is a whole number: the entry's position.
+struct first_ones {
+  double cut_at;
+  struct score_type {
+    template <sara::Real R>
+    [[nodiscard]] std::uint64_t operator()(R, std::int64_t position) const {
+      return static_cast<std::uint64_t>(position);
+    }
+  };
+  [[nodiscard]] score_type score(sara::const_named_tensor const&) const { return {}; }
+  [[nodiscard]] sara::threshold_cut cut(sara::const_named_tensor const&) const { return {cut_at}; }
+};
+
+struct unlike_magnitude : sara::below {
+  static constexpr bool by_magnitude = false;
+};
+
 }  // namespace
 
 TEST_CASE("a user's selector may cut one tensor by threshold and pool the others") {
@@ -48,6 +65,25 @@ TEST_CASE("a user's selector may cut one tensor by threshold and pool the others
   CHECK(found[1].positions == positions{1});
   CHECK(found[2].positions == positions{9});  // a tenth of the twenty together
   CHECK_FALSE(found[0].threshold.has_value());
+}
+
+TEST_CASE("a threshold for scores that are whole numbers") {
+  std::vector<float> const w(6);
+  model const weights{{"w", sara::view(w)}};
+  auto const taken = [&](double threshold) {
+    return sara::select(host{1}, std::span{weights}, first_ones{threshold})[0].count;
+  };
+  CHECK(taken(2) == 2);
+  CHECK(taken(2.5) == 3);
+  for (double const none : {0.0, -0.0, -3.0, -HUGE_VAL}) CHECK(taken(none) == 0);
+  for (double const all : {1e300, 0x1p64, HUGE_VAL}) CHECK(taken(all) == 6);
+}
+
+TEST_CASE("a selector may say that it is not by magnitude") {
+  std::vector<float> const w{0, 1};
+  model const weights{{"w", sara::view(w)}};
+  CHECK(sara::select(host{1}, std::span{weights}, sara::below{})[0].threshold.has_value());
+  CHECK_FALSE(sara::select(host{1}, std::span{weights}, unlike_magnitude{})[0].threshold.has_value());
 }
 
 TEST_CASE("no tensors, and tensors without entries") {

@@ -58,6 +58,18 @@ TEST_CASE("what was learned is saved, loaded, applied, scaled, merged and undone
   CHECK(torch::allclose(other.fc1->weight, base.fc1->weight + 1.2 * (model.fc1->weight - base.fc1->weight), 0, 1e-6));
 }
 
+TEST_CASE("parameters that an adapter does not name may be of any type") {
+  torch::manual_seed(43);
+  two_layers base, model;
+  sara::test::copy_weights(base, model);
+  auto const learned = learn(model);
+  base.register_parameter("table", torch::ones({3}, torch::kLong), /*requires_grad=*/false);
+  auto applied = sara::torch::apply(learned, base);
+  CHECK(torch::allclose(base.fc1->weight, model.fc1->weight, 0, 1e-7));
+  applied.undo();
+  CHECK_FALSE(torch::equal(base.fc1->weight, model.fc1->weight));
+}
+
 TEST_CASE("an adapter is not rescaled or undone on a model that was converted or loaded since") {
   torch::manual_seed(42);
   two_layers base, trained;

@@ -418,6 +418,20 @@ TEST_CASE("a group may list a tied tensor under each of its names") {
             {"'a'", "one group", "0 and 1"}) == "");
 }
 
+TEST_CASE("a filter takes a tied tensor by all of its names or by none") {
+  odd_network model;
+  std::vector<torch::optim::OptimizerParamGroup> groups;
+  groups.emplace_back(model.parameters());
+  for (std::string const left_out : {"a", "b"}) {
+    recipe const r{.threshold = 0.5, .filter = {.exclude = {left_out}}};
+    std::vector<std::string> const parts{"'b' and 'a' share memory", left_out == "a" ? "got 'b' alone" : "got 'a'"};
+    CHECK(complaint<sara::value_error>([&] { static_cast<void>(make_optimizer(model, r)); }, parts) == "");
+    CHECK(complaint<sara::value_error>([&] { static_cast<void>(make_grouped_optimizer(model, groups, r)); }, parts) ==
+          "");
+  }
+  CHECK(make_optimizer(model, {.threshold = 0.5, .filter = {.exclude = {"a", "b"}}})->tensors().size() == 1);
+}
+
 TEST_CASE("settings of any group are checked before anything moves") {
   two_layers model;
   std::vector<torch::optim::OptimizerParamGroup> groups;
@@ -533,6 +547,26 @@ TEST_CASE("weights that are changed in place before the first backward pass are 
   }
   backward(model, batch_of{0});  // in the middle of a run it is the user's business
   CHECK(optimizer->gradient("fc1.weight").size() == 24 * 12);
+}
+
+TEST_CASE("a rate that follows from the selection follows the one that starts anew, unless somebody has set another") {
+  two_layers model;
+  std::vector<torch::optim::OptimizerParamGroup> groups;
+  groups.emplace_back(model.fc1->parameters());
+  groups.emplace_back(model.fc2->parameters());
+  auto const optimizer = make_grouped_optimizer(model, groups, {.threshold = 2e-3, .rate = {.floor = 1}});
+  auto const rate = [&](std::size_t group) { return optimizer->param_groups()[group].options().get_lr(); };
+  auto const before = rate(0);
+  CHECK(std::abs(before - sara::rate_for_threshold(2e-3)) < 1e-9);
+  optimizer->param_groups()[1].options().set_lr(1e-3);
+  model.to(torch::kBFloat16);
+  CHECK(optimizer->tensors()[0].type == sara::dtype::bfloat16);
+  auto const anew = sara::rate_for_threshold(static_cast<double>(sara::widen(sara::bfloat16{2e-3F})));
+  CHECK(std::abs(anew - before) > 1e-7);
+  CHECK(std::abs(rate(0) - anew) < 1e-12);
+  CHECK(rate(1) == 1e-3);
+  optimizer->step();
+  CHECK(optimizer->report().rate == rate(0));
 }
 
 TEST_CASE("small updates of bfloat16 weights add up in float32 masters") {

@@ -66,6 +66,24 @@ TEST_CASE_FIXTURE(published_file, "positions are rebuilt from the base model, an
   }
 }
 
+TEST_CASE("a tied parameter is counted once, as Python counts it") {
+  struct tied : torch::nn::Module {
+    tied() {
+      a = register_parameter("a", torch::linspace(-1, 1, 8));
+      register_parameter("b", a);
+      c = register_parameter("c", torch::linspace(-2, 2, 9));
+    }
+    at::Tensor a, c;
+  } const base;
+  sara::test::scratch const folder;
+  c10::impl::GenericDict state{c10::AnyType::get(), c10::AnyType::get()};
+  state.insert(std::int64_t{1}, torch::ones({3}));  // of c, below 0.75: -0.5, 0, 0.5
+  write(folder / "tied.pt", state);
+  auto const learned = sara::torch::load_published(folder / "tied.pt", base, 0.75);
+  REQUIRE(learned.tensors.size() == 1);
+  CHECK(learned.tensors.at("c").positions == std::vector<std::int64_t>{3, 4, 5});
+}
+
 TEST_CASE("a file that Python wrote is read") {  // tests/golden/published.py
   two_layers base;
   std::vector<at::Tensor> expected;

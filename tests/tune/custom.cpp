@@ -130,6 +130,23 @@ struct descent {
   }
 };
 
+/// A kernel for one number at a time, which says so.
+struct one_by_one {
+  [[nodiscard]] int moments() const { return 0; }
+  template <sara::Real R>
+  struct kernel_type {
+    static constexpr bool on_lanes = false;
+    R rate;
+    void operator()(R& value, R gradient, sara::moments_of_entry<R>) const {
+      value -= std::fmod(rate * gradient, R{1});
+    }
+  };
+  template <sara::Real R>
+  [[nodiscard]] kernel_type<R> kernel(sara::update_step const& s) const {
+    return {static_cast<R>(s.rate)};
+  }
+};
+
 /// 1, ½, ⅓, …
 struct harmonic {
   std::optional<double> rate = {};
@@ -203,11 +220,11 @@ TEST_CASE("a user's policies do all the work, in any order of the arguments") {
   CHECK(tuner.memory().columns == 4 * 2 * tuner.learning());
 }
 
-TEST_CASE("a rule's kernel may be a lambda") {
-  std::vector<float> weight(4, 0.5e-3F);
+TEST_CASE_TEMPLATE("a rule's kernel may be a lambda, or for one number at a time", Rule, descent, one_by_one) {
+  std::vector<float> weight(40, 0.5e-3F);
   std::vector<std::pair<std::string, std::vector<float>&>> const weights{{"weight", weight}};
-  sara::fine_tuner tuner{sara::host{1}, weights, descent{}, harmonic{.rate = 1e-4}};
-  tuner["weight"].accumulate(std::vector<float>(4, 2.0F));
+  sara::fine_tuner tuner{sara::host{1}, weights, Rule{}, harmonic{.rate = 1e-4}};
+  tuner["weight"].accumulate(std::vector<float>(40, 2.0F));
   tuner.step();
   CHECK(weight[0] == doctest::Approx(0.3e-3));
 }

@@ -749,6 +749,20 @@ TEST_CASE("names that do not fit") {
               plain_tuner({named("w", w, {4, 4}), transposed});
             },
             {"'transposed' and 'w' share memory", "strides [1, 4]", "strides [4, 1]"}) == "");
+  sara::named_tensor const halves{"halves", sara::view(reinterpret_cast<sara::bfloat16*>(w.data()), {20})};
+  CHECK(complaint<sara::shape_error>(
+            [&] {
+              plain_tuner({named("w", w, {20}), halves});
+            },
+            {"'halves' and 'w' share memory", "bfloat16 [20]", "float32 [20]"}) == "");
+  for (auto const* left_out : {"w", "tied"}) {
+    std::vector<sara::named_tensor> const both{named("w", w, {20}), named("tied", w, {20})};
+    CHECK(complaint<sara::value_error>([&] { plain_tuner(both, {.filter = {.exclude = {left_out}}}); },
+                                       {"'tied' and 'w' share memory", "take both or neither",
+                                        *left_out == 'w' ? "got 'tied' alone" : "got 'w' alone"}) == "");
+  }
+  std::vector<sara::named_tensor> const left_out{named("v", v, {20}), named("w", w, {20}), named("tied", w, {4, 5})};
+  CHECK(plain_tuner(left_out, {.filter = {.include = {"v"}}}).tensors().size() == 1);
   CHECK(complaint<sara::name_error>([&] { plain_tuner({named("w", w, {20})}, {.filter = {.include = {"unet.*"}}}); },
                                     {"a name that the filter takes", "'w'"}) == "");
 }

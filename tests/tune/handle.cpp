@@ -27,6 +27,21 @@ using sara::test::complaint;
 using sara::test::difference;
 using sara::test::uniform;
 
+/// A tensor of an engine that gives its elements only where it may change.
+struct engine_tensor {
+  std::vector<float> elements;
+  sara::extents shape;
+};
+
+}  // namespace
+
+template <>
+struct sara::tensor_traits<engine_tensor> {
+  static tensor_view view(engine_tensor& tensor) { return {tensor.elements.data(), tensor.shape}; }
+};
+
+namespace {
+
 /// A weight that learns where |w| < 0.05, with a tuner of its own.
 struct layer {
   sara::extents shape;
@@ -110,6 +125,19 @@ TEST_CASE("an engine that has a dense gradient hands that over") {
   CHECK(l.unlike({dense.begin(), dense.end()}) == "");
   l.handle().accumulate(sara::shaped_span{std::span{dense}, {6, 5}});
   CHECK(l.unlike(twice({dense.begin(), dense.end()})) == "");
+}
+
+TEST_CASE("an engine's own tensors are handed over as they are") {
+  engine_tensor dy{uniform<float>("dy", 12 * 6), {12, 6}}, x{uniform<float>("x", 12 * 5), {12, 5}};
+  auto const expected = sara::test::linear_gradient(sara::view(dy), sara::view(x));
+  layer l{{6, 5}};
+  l.handle().accumulate(dy, x);
+  CHECK(l.unlike(expected) == "");
+  l.handle().accumulate(engine_tensor{{expected.begin(), expected.end()}, {6, 5}});
+  CHECK(l.unlike(twice(expected)) == "");
+  layer bias{{6}};
+  bias.handle().accumulate_bias(dy);
+  CHECK(bias.unlike(channel_sums(dy.elements, 6, 1)) == "");
 }
 
 TEST_CASE("a tensor whose gradient comes by other means is moved when its handle is told") {

@@ -298,6 +298,19 @@ TEST_CASE("a state that does not fit is refused, and nothing changes") {
     make_tuner(weights, settings).save_state(bad);
     CHECK(refused.operator()<name_error>(bad, {"expected a tensor 'fc1.bias'"}) == "");
   }
+  SUBCASE("a description that is a million lists deep") {
+    std::string const deep = std::string(1'000'000, '[') + std::string(1'000'000, ']');
+    sara::safetensors_writer file;
+    file.set_metadata("format", "sara.state");
+    file.set_metadata("format_version", "1");
+    file.set_metadata("state", R"({"steps": 0, "moments": )" + deep + "}");
+    file.write(bad);
+    CHECK(refused.operator()<value_error>(bad, {"rule with 2 moments", "got array"}) == "");
+    file.set_metadata("state", R"({"steps": 0, "moments": 2, "tensors": {"fc1.weight": {"t": 0, "shape": )" + deep +
+                                   R"(}, "fc1.bias": {}, "fc2.weight": {}}})");
+    file.write(bad);
+    CHECK(refused.operator()<file_error>(bad, {"expected"}) == "");
+  }
   SUBCASE("contradictions") {
     SUBCASE("positions") { f.positions["fc1.weight.positions"].back() = 24 * 12; }
     SUBCASE("order") { std::swap(f.positions["fc1.weight.positions"][0], f.positions["fc1.weight.positions"][1]); }
@@ -312,7 +325,11 @@ TEST_CASE("a state that does not fit is refused, and nothing changes") {
     SUBCASE("a column missing") { f.columns.erase("fc1.weight.gradient"); }
     SUBCASE("values for another M") { f.columns["fc1.weight.value"].push_back(0); }
     SUBCASE("steps") { f.state["steps"] = -1; }
+    SUBCASE("steps of which there are no more") { f.state["steps"] = std::numeric_limits<std::int64_t>::max(); }
+    SUBCASE("half a step") { f.state["steps"] = 7.5; }
     SUBCASE("steps of moments") { f.state["tensors"]["fc1.bias"]["t"] = -1; }
+    SUBCASE("moments of more steps than there were") { f.state["tensors"]["fc1.bias"]["t"] = 8; }
+    SUBCASE("moments of no whole number of steps") { f.state["tensors"]["fc1.bias"]["t"] = 1e300; }
     SUBCASE("not a number") { f.state["steps"] = "seven"; }
     SUBCASE("not a truth") { f.state["tensors"]["fc1.bias"]["gradient"] = 1; }
     SUBCASE("no hash") { f.state["tensors"]["fc1.bias"].erase("base"); }
@@ -354,6 +371,15 @@ TEST_CASE("any bit of the header turned: refused, or read as another state, neve
     }
   }
   CHECK(refused > static_cast<int>(header) / 4);
+}
+
+TEST_CASE("a name that is not UTF-8 is in no state") {
+  scratch const folder;
+  mlp<float> model;
+  auto weights = model.weights();
+  weights[1].name = "no \xff UTF-8";
+  auto const tuner = make_tuner(weights, settings);
+  CHECK(complaint<sara::file_error>([&] { tuner.save_state(folder / "state"); }, {"UTF-8"}) == "");
 }
 
 TEST_CASE("a state cannot be written where there is no folder") {

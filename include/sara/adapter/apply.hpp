@@ -66,17 +66,22 @@ class applied_adapter {
   /// See apply.
   applied_adapter(Backend backend, adapter const& a, std::vector<named_tensor> const& weights, apply_options options)
       : backend_{std::move(backend)} {
-    std::vector<tensor_view> targets;
+    std::vector<named_tensor> targets;
     for (auto const& [name, tensor] : a.tensors) {
       auto const found =
           std::find_if(weights.begin(), weights.end(), [&key = name](auto const& w) { return w.name == key; });
       detail::require<name_error>(found != weights.end(), "apply: expected a tensor '", name,
                                   "' as in the adapter, got none of that name");
-      targets.push_back(found->tensor);
+      auto const tied = std::find_if(targets.begin(), targets.end(), [&](auto const& other) {
+        return other.tensor.bytes() == found->tensor.bytes() && found->tensor.size() > 0;
+      });
+      if (tied != targets.end())
+        throw value_error(detail::text("apply: '", name, "' and '", tied->name,
+                                       "' share memory: expected one of them in the adapter, got both"));
+      targets.push_back(*found);
       check(name, tensor, found->tensor, options);
     }
-    auto target = targets.begin();
-    for (auto const& [name, tensor] : a.tensors) add(*target++, tensor);  // nothing is written before all checks passed
+    for (auto const& target : targets) add(target.tensor, a.tensors.at(target.name));  // not before all checks passed
     rescale(options.scale);
   }
 
@@ -151,7 +156,7 @@ class applied_adapter {
 /// @throws name_error   if a tensor of the adapter is missing
 /// @throws shape_error, memory_error
 /// @throws value_error  for tensors that contradict themselves: positions that are not ascending or not within the
-/// tensor, deltas that are not finite or of another number or type
+/// tensor, deltas that are not finite or of another number or type; for an adapter that names one memory twice
 /// @throws dtype_error, base_error  if the weights are not those that the adapter was trained on, unless forced
 /// Complexity: one read of the adapter's tensors for their hash, then O(entries).
 /// Extra memory: 12 bytes an entry, 20 in float64, 4 more in tensors of over 2^32 elements, as long as the result

@@ -14,6 +14,7 @@
 
 #include <sara/adapter/adapter.hpp>
 #include <sara/error.hpp>
+#include <sara/io/json.hpp>
 #include <sara/io/safetensors.hpp>
 #include <sara/version.hpp>
 
@@ -71,14 +72,15 @@ inline void add_positions(safetensors_writer& file, std::string const& name, std
 }
 
 [[nodiscard]] inline extents read_extents(std::string const& where, nlohmann::json const& shape) {
-  require<file_error>(shape.is_array(), where, ": expected a list of extents, got ", shape.dump());
+  require<file_error>(shape.is_array(), where, ": expected a list of extents, got ", told(shape));
   extents out;
   std::int64_t size = 1;
   for (auto const& item : shape) {
-    auto const n = item.get<std::int64_t>();
-    require<file_error>(
-        out.rank() < max_rank && n >= 0 && (n == 0 || size <= std::numeric_limits<std::int64_t>::max() / n), where,
-        ": expected at most ", max_rank, " extents of at least 0 and a size of 63 bits, got ", shape.dump());
+    constexpr auto most = std::numeric_limits<std::int64_t>::max();
+    auto const n = read_count(where, "extents", item, most);
+    require<file_error>(out.rank() < max_rank && (n == 0 || size <= most / n), where, ": expected at most ", max_rank,
+                        " extents and a size of 63 bits, got ", shape.size(), " extents and a size of ", size,
+                        " times ", n);
     size *= n;
     out.push_back(n);
   }
@@ -96,7 +98,7 @@ inline void add_positions(safetensors_writer& file, std::string const& name, std
 /// @return bytes written
 /// @throws value_error  for values that are not finite, and tensors that contradict themselves: what load_adapter
 /// refuses
-/// @throws file_error   if writing fails; the path is then untouched
+/// @throws file_error   if writing fails, or a name is not UTF-8; the path is then untouched
 /// Example: tests/adapter/file.cpp
 inline std::int64_t save(adapter const& a, std::filesystem::path const& path) {
   safetensors_writer file;
@@ -112,7 +114,7 @@ inline std::int64_t save(adapter const& a, std::filesystem::path const& path) {
   file.set_metadata("format", "sara.adapter");
   file.set_metadata("format_version", "1");
   file.set_metadata("sara_version", version);
-  file.set_metadata("tensors", about.dump());
+  file.set_metadata("tensors", detail::dump_json(path.string(), about));
   return file.write(path);
 }
 
@@ -126,7 +128,7 @@ inline std::int64_t save(adapter const& a, std::filesystem::path const& path) {
                               file.metadata("format_version"));
   adapter out;
   try {
-    auto const about = nlohmann::json::parse(file.metadata("tensors"));
+    auto const about = detail::parse_json(file.path(), file.metadata("tensors"));
     detail::require<file_error>(about.is_object() && file.tensors().size() == 2 * about.size(), file.path(),
                                 ": expected positions and delta for ", about.size(), " tensors, got ",
                                 file.tensors().size(), " entries");

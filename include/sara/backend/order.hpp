@@ -6,6 +6,7 @@
 #include <concepts>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include <sara/host_device.hpp>
 #include <sara/tensor/dtype.hpp>
@@ -90,6 +91,21 @@ struct scored_tensor {
   const_tensor_view tensor;
   S score;
 };
+
+/// The cut that takes a tensor's entries with a score below a threshold, which is not NaN.
+template <Score S>
+[[nodiscard]] key_cut cut_below(scored_tensor<S> const& scored, double threshold) {
+  return visit(scored.tensor.type(), [&]<class T>() -> key_cut {
+    using value = std::remove_cvref_t<std::invoke_result_t<S const&, widened<T>, std::int64_t>>;
+    if constexpr (std::same_as<value, std::uint64_t>) {
+      double const least = std::ceil(threshold);  // of the whole numbers that are not below it
+      if (least >= 0x1p64) return {never_key, 0};
+      return {least > 0 ? static_cast<std::uint64_t>(least) : 0, 0};
+    } else {
+      return {order_key(threshold), 0};
+    }
+  });
+}
 
 /// What compact found in one tensor: positions, ascending, in the backend's memory.
 template <class Buffer>

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include <sara/error.hpp>
+#include <sara/io/json.hpp>
 #include <sara/tensor/dtype.hpp>
 #include <sara/tensor/view.hpp>
 
@@ -55,11 +56,6 @@ template <>
 inline constexpr std::string_view stored_name<std::uint8_t> = "U8";
 template <>
 inline constexpr std::string_view stored_name<bool> = "BOOL";
-
-/// The name that a safetensors header gives a run-time dtype.
-[[nodiscard]] inline std::string_view stored_name_of(dtype type) {
-  return visit(type, [&]<class T>() { return stored_name<T>; });
-}
 
 /// One tensor of a file: its type's name, extents, and bytes (inside the file object that gave it).
 struct stored_tensor {
@@ -168,7 +164,6 @@ class safetensors {
   }
 
   void parse() {
-    using json = nlohmann::json;
     constexpr std::uint64_t prefix = 8;
     refuse_unless(data_.size() >= prefix, "expected a safetensors file of at least 8 bytes, got ", data_.size());
     std::uint64_t header_bytes = 0;
@@ -177,16 +172,8 @@ class safetensors {
                   " bytes, got a length of ", header_bytes);
     auto const* text = reinterpret_cast<char const*>(data_.data()) + prefix;
 
-    std::set<std::string> seen;
-    std::string duplicate;
-    json header;
     try {
-      header = json::parse(text, text + header_bytes, [&](int depth, json::parse_event_t event, json& value) {
-        if (depth == 1 && event == json::parse_event_t::key && !seen.insert(value.get<std::string>()).second)
-          duplicate = value.get<std::string>();
-        return depth <= 4;  // deeper nesting has no meaning here
-      });
-      refuse_unless(duplicate.empty(), "expected each tensor once, got '", duplicate, "' twice");
+      auto const header = detail::parse_json(path_, {text, header_bytes});
       refuse_unless(header.is_object(), "expected a JSON object as header, got ", header.type_name());
       for (auto const& [name, value] : header.items()) {
         if (name == "__metadata__")
@@ -194,7 +181,7 @@ class safetensors {
         else
           add(name, value, prefix + header_bytes);
       }
-    } catch (json::exception const& e) {
+    } catch (nlohmann::json::exception const& e) {
       throw file_error(detail::text(path_, ": expected a safetensors header, got ", e.what()));
     }
     check_cover(prefix + header_bytes);
@@ -210,9 +197,10 @@ class safetensors {
     refuse_unless(element != sizes.end(), "'", name, "': expected a known element type, got '", tensor.type, "'");
     std::int64_t bytes = element->second;
     auto const& shape = value.at("shape");
-    refuse_unless(shape.is_array(), "'", name, "': expected a list of extents, got ", shape.dump());
+    refuse_unless(shape.is_array(), "'", name, "': expected a list of extents, got ", detail::told(shape));
     for (auto const& extent : shape) {
-      refuse_unless(extent.is_number_unsigned(), "'", name, "': expected extents of at least 0, got ", extent.dump());
+      refuse_unless(extent.is_number_unsigned(), "'", name, "': expected extents of at least 0, got ",
+                    detail::told(extent));
       auto const n = extent.get<std::uint64_t>();
       refuse_unless(n <= data_.size() &&
                         (n == 0 || bytes <= std::numeric_limits<std::int64_t>::max() / static_cast<std::int64_t>(n)),
@@ -223,7 +211,7 @@ class safetensors {
     auto const& offsets = value.at("data_offsets");
     refuse_unless(
         offsets.is_array() && offsets.size() == 2 && offsets[0].is_number_unsigned() && offsets[1].is_number_unsigned(),
-        "'", name, "': expected two data offsets, got ", offsets.dump());
+        "'", name, "': expected two data offsets, got ", detail::told(offsets));
     auto const begin = offsets[0].get<std::uint64_t>();
     auto const end = offsets[1].get<std::uint64_t>();
     refuse_unless(begin <= end && end <= data_.size() - data_begin, "'", name, "': expected data within ",
@@ -260,12 +248,15 @@ class safetensors {
 class safetensors_writer {
  public:
   /// Copies the elements.
-  /// @throws shape_error  unless the product of the extents is the number of elements
+  /// @throws shape_error  for a negative extent, or unless the product of the extents is the number of elements
   /// @throws name_error   if the name was added before, or is "__metadata__", which the format keeps for itself
   template <class T>
   void add(std::string const& name, std::span<T const> values, std::vector<std::int64_t> shape) {
     static_assert(!stored_name<T>.empty(), "sara: safetensors has no name for this element type");
     stored_tensor const probe{std::string(stored_name<T>), std::move(shape), std::as_bytes(values)};
+    for (auto const extent : probe.shape)
+      detail::require<shape_error>(extent >= 0, "safetensors '", name, "': expected extents of at least 0, got ",
+                                   extent);
     detail::require<shape_error>(probe.size() == static_cast<std::int64_t>(values.size()), "safetensors '", name,
                                  "': expected ", probe.size(), " elements for its extents, got ", values.size());
     detail::require<name_error>(name != "__metadata__", "safetensors: expected another name than '", name, "'");
@@ -356,11 +347,7 @@ class safetensors_writer {
           {"dtype", item->type}, {"shape", item->shape}, {"data_offsets", {out.data, out.data + item->bytes.size()}}};
       out.data += item->bytes.size();
     }
-    try {
-      out.header = header.dump();
-    } catch (nlohmann::json::exception const& e) {
-      throw file_error(detail::text(where, ": expected names and metadata in UTF-8, got ", e.what()));
-    }
+    out.header = detail::dump_json(where, header);
     out.header.append((8 - out.header.size() % 8) % 8, ' ');
     return out;
   }

@@ -71,7 +71,7 @@ template <TensorBackend Backend, ThresholdSelector Selector>
     if (auto const* threshold = std::get_if<threshold_cut>(&cuts[i])) {
       detail::require<value_error>(!std::isnan(threshold->value), "selection: expected a threshold for '",
                                    weights[i].name, "', got NaN");
-      bounds[i] = {order_key(threshold->value), 0};
+      bounds[i] = cut_below(scored[i], threshold->value);
     } else if (auto const& count = std::get<count_cut>(cuts[i]); count.over == scope::model) {
       detail::require<value_error>(pooled.empty() || count == std::get<count_cut>(cuts[pooled[0]]),
                                    "selection: expected "
@@ -103,7 +103,7 @@ template <TensorBackend Backend, ThresholdSelector Selector>
     auto found = backend.compact(scored[i], {bounds[i].bound, bounds[i].ties - (is_pooled ? pooled_ties : 0)});
     if (is_pooled) pooled_ties += found.ties;
     tensor_selection<Backend> selection{std::move(found.positions), found.count, found.not_finite, {}};
-    if constexpr (requires { Selector::by_magnitude; }) {
+    if constexpr (requires { requires Selector::by_magnitude; }) {
       // a count took entries up to its bound: the next number above that is strictly above them all
       if (auto const* threshold = std::get_if<threshold_cut>(&cuts[i]))
         selection.threshold = threshold->value;

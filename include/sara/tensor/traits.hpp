@@ -126,6 +126,9 @@ using range_scalar = typename detail::scalar_of<detail::range_tensor<Range>>::ty
 /// @throws name_error  if one name stands for two tensors
 template <class View, NamedTensors Range>
 [[nodiscard]] std::vector<basic_named_tensor<View>> views_of(Range&& range) {
+  static_assert(std::same_as<View, const_tensor_view> || WritableTensor<detail::range_tensor<Range>>,
+                "sara: these tensors may only be read, but are to be written. Expected a range whose tensors are not "
+                "const, or have a view that is a sara::tensor_view.");
   std::vector<basic_named_tensor<View>> out;
   for (auto&& item : range) {
     out.push_back({std::string(detail::name_of_pair(item)), view(detail::tensor_of(item))});

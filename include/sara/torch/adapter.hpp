@@ -18,6 +18,16 @@
 
 namespace sara::torch {
 
+namespace detail {
+
+/// Of these, the tensors that an adapter names.
+[[nodiscard]] inline named_tensors named_by(sara::adapter const& a, named_tensors weights) {
+  std::erase_if(weights, [&](auto const& weight) { return !a.tensors.contains(weight.first); });
+  return weights;
+}
+
+}  // namespace detail
+
 /// An adapter on the weights of a module, and what was there before. It holds the tensors, which must keep their
 /// memory; autograd is told that they have changed, so a backward pass through a graph from before is refused, as after
 /// any change in place.
@@ -26,9 +36,9 @@ class applied_adapter {
  public:
   /// See apply.
   applied_adapter(Backend const& backend, sara::adapter const& a, named_tensors const& weights, apply_options options)
-      : applied_{sara::apply(backend, a, weights, options)} {
-    for (auto const& [name, tensor] : weights)
-      if (a.tensors.contains(name)) weights_.push_back({name, tensor, detail::placement::of(tensor)});
+      : applied_{sara::apply(backend, a, detail::named_by(a, weights), options)} {
+    for (auto const& [name, tensor] : detail::named_by(a, weights))
+      weights_.push_back({name, tensor, detail::placement::of(tensor)});
     tell_autograd();
   }
 
@@ -77,7 +87,7 @@ class applied_adapter {
 ///     applied.undo();
 ///
 /// Adapters of optimizer::adapter(), of files and of sara::merge; parameters that the adapter does not name are left
-/// alone.
+/// alone, of whatever type they are.
 /// @throws as sara::apply; nothing is written unless everything fits
 [[nodiscard]] inline applied_adapter<> apply(sara::adapter const& a, ::torch::nn::Module const& module,
                                              apply_options options = {}) {

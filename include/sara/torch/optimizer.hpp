@@ -31,6 +31,7 @@
 #include <sara/torch/tensor.hpp>
 #include <sara/torch/training.hpp>
 #include <sara/torch/tuner.hpp>
+#include <sara/tune/name_index.hpp>
 #include <sara/tune/roles.hpp>
 #include <sara/tune/segment.hpp>
 
@@ -59,6 +60,16 @@ inline void require_leaf(std::string const& name, at::Tensor const& tensor) {
                                      "': expected a leaf, got the result of an operation");
 }
 
+/// @throws value_error  for a tensor to train that the filter takes by one of its names only
+inline void require_undivided(named_tensors const& all, names const& filter) {
+  for (auto const& [name, tensor] : all) {
+    if (!tensor.requires_grad()) continue;
+    auto const first =
+        std::find_if(all.begin(), all.end(), [&t = tensor](auto const& other) { return other.second.is_same(t); });
+    sara::detail::require_undivided("torch optimizer", filter, name, first->first);
+  }
+}
+
 /// What an optimizer is made of, before it is made.
 struct plan {
   named_tensors weights;  // that may learn
@@ -66,7 +77,9 @@ struct plan {
   std::unordered_map<std::string, std::size_t> group_of;
 
   /// All weights that require gradients, in one group.
+  /// @throws value_error  for a tensor that the filter takes by one of its names only
   static plan of(named_tensors const& all, names const& filter) {
+    require_undivided(all, filter);
     plan out;
     std::vector<at::Tensor> parameters;
     for (auto const& [name, tensor] : all) {
@@ -82,10 +95,12 @@ struct plan {
 
   /// Those of them that are in the groups.
   /// @throws name_error   for a tensor of a group that has no name
-  /// @throws value_error  for a tensor in two groups, or options of another type
+  /// @throws value_error  for a tensor in two groups, or options of another type; for one that the filter takes by one
+  /// of its names only
   static plan of(named_tensors const& all, names const& filter,
                  std::vector<::torch::optim::OptimizerParamGroup> const& groups) {
     using sara::detail::require;
+    require_undivided(all, filter);
     plan out;
     for (std::size_t g = 0; g < groups.size(); ++g) {
       std::vector<at::Tensor> parameters;
@@ -199,7 +214,7 @@ class optimizer : public ::torch::optim::Optimizer {
 
   /// Goes on where torch::save was called, bit by bit: an optimizer with the same policies, over the base weights or
   /// over those saved beside it. Nothing changes unless all of the state fits.
-  /// @throws file_error, base_error, name_error, value_error  as fine_tuner::load_state
+  /// @throws file_error, base_error, name_error, shape_error, value_error  as fine_tuner::load_state
   void load(::torch::serialize::InputArchive& archive) override {
     at::Tensor state, rates;
     sara::detail::require<file_error>(
@@ -246,7 +261,10 @@ class optimizer : public ::torch::optim::Optimizer {
   template <class... Policies>
   explicit optimizer(detail::plan&& plan, Policies const&... policies)
       : Optimizer{std::move(plan.groups), std::make_unique<group_options>()},
-        groups_{std::make_shared<detail::group_table>()} {
+        groups_{std::make_shared<detail::group_table>()},
+        common_rate_{sara::detail::pick<sara::detail::policy_roles::rate>(constant_rate{}, policies...).rate},
+        settled_rates_(param_groups().size()) {
+    if (!common_rate_) common_rate_ = sara::detail::pick<detail::is_default_lr>(default_lr{}, policies...).lr;
     std::vector<std::any> rules;
     for (auto& group : param_groups()) {
       auto const& options = static_cast<group_options const&>(group.options());
@@ -262,9 +280,8 @@ class optimizer : public ::torch::optim::Optimizer {
           return without_lr([&](auto const&... others) { return detail::make_tuner(weights, table, rules, others...); },
                             policies...);
         },
-        [this] { read_rates(); });
-    settle_rates(sara::detail::pick<sara::detail::policy_roles::rate>(constant_rate{}, policies...).rate,
-                 sara::detail::pick<detail::is_default_lr>(default_lr{}, policies...).lr);
+        [this] { read_rates(); }, [this](auto const& selection) { settle_rates(selection); });
+    settle_rates(tensors());
   }
 
  private:
@@ -290,24 +307,28 @@ class optimizer : public ::torch::optim::Optimizer {
     return std::apply(f, std::tuple_cat(sara::detail::tuple_if<!std::is_same_v<Policies, default_lr>>(policies)...));
   }
 
-  /// Gives groups without a rate the schedule's, the default, or that of eq. 12.
-  void settle_rates(std::optional<double> const& scheduled, std::optional<double> const& fallback) {
-    auto rate = scheduled ? scheduled : fallback;
+  /// Gives groups without a rate the schedule's, the default, or that of eq. 12 for a selection; again for another one,
+  /// where nobody has set a rate since.
+  void settle_rates(std::vector<tensor_summary> const& selection) {
+    auto rate = common_rate_;
     for (std::size_t g = 0; g < param_groups().size(); ++g) {
       auto& options = static_cast<group_options&>(param_groups()[g].options());
-      if (!options.own_lr()) {
-        if (!rate) rate = sara::detail::rate_for_thresholds(tensors());
+      if (options.own_lr() == settled_rates_[g]) {
+        if (!rate) rate = sara::detail::rate_for_thresholds(selection);
         sara::detail::require<value_error>(
-            rate.has_value() || tensors().empty(),
+            rate.has_value() || selection.empty(),
             "torch optimizer: expected a learning rate, since none follows from a selection that is not by magnitude "
             "(eq. 12); got none");
-        options.set_lr(rate.value_or(0));
+        settled_rates_[g] = rate.value_or(0);
+        options.set_lr(*settled_rates_[g]);
       }
       groups_->rates[g] = options.get_lr();
     }
   }
 
   std::shared_ptr<detail::group_table> groups_;
+  std::optional<double> common_rate_;                 // of groups without one, if it is given
+  std::vector<std::optional<double>> settled_rates_;  // of those groups
   std::shared_ptr<detail::training> training_;
   std::size_t parameters_ = 0;
 };

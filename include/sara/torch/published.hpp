@@ -5,6 +5,7 @@
 #include <torch/csrc/jit/serialization/pickle.h>
 #include <torch/nn/module.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <exception>
 #include <filesystem>
@@ -32,6 +33,15 @@ struct published_state {
   std::vector<std::pair<std::int64_t, at::Tensor>> values;
   std::optional<double> threshold;
 };
+
+/// The parameters of a model as Python numbers them: one that has two names counts once, by the first.
+[[nodiscard]] inline named_tensors numbered_weights(::torch::nn::Module const& model) {
+  named_tensors out;
+  for (auto& weight : named_weights(model))
+    if (std::none_of(out.begin(), out.end(), [&](auto const& other) { return other.second.is_same(weight.second); }))
+      out.push_back(std::move(weight));
+  return out;
+}
 
 [[nodiscard]] inline published_state read_published(std::filesystem::path const& path) {
   using sara::detail::require;
@@ -65,9 +75,9 @@ struct published_state {
 /// An adapter from a state that the published optimizer saved (`torch.save(optimizer.save_params(), "unet.pt")`).
 ///
 /// Such a file holds values without positions. They are rebuilt from the base model: the entries of parameter i with
-/// |w| < θ, row-major, where i counts the model's parameters in their order. That works only on the model that it was
-/// trained on, in the dtype that it was trained in; a number of values that does not fit is refused, another base
-/// model of equal counts cannot be told.
+/// |w| < θ, row-major, where i counts the model's parameters in their order, tied ones once. That works only on the
+/// model that it was trained on, in the dtype that it was trained in; a number of values that does not fit is refused,
+/// another base model of equal counts cannot be told.
 /// @param base       the model before training; not changed
 /// @param threshold  θ, for a file that does not have one
 /// @throws file_error   if the file cannot be read or holds something else
@@ -82,7 +92,7 @@ struct published_state {
   if (file.threshold) threshold = file.threshold;
   require<value_error>(threshold.has_value(), path.string(),
                        ": expected a threshold in the file or as an argument, got neither");
-  auto const weights = named_weights(base);
+  auto const weights = detail::numbered_weights(base);
   sara::adapter out;
   for (auto const& [number, values] : file.values) {
     require<name_error>(number >= 0 && number < std::ssize(weights), path.string(), ": expected parameters 0 to ",

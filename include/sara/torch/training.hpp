@@ -31,15 +31,19 @@ namespace sara::torch::detail {
 class training final : public gradient_taker {
  public:
   using maker = std::function<std::unique_ptr<any_tuner>(named_tensors const&)>;
+  using selection_watcher = std::function<void(std::vector<tensor_summary> const&)>;
 
   /// @param weights        leaves that require gradients; several names may stand for one
   /// @param before_update  called before an update in the backward pass
+  /// @param on_selection   called with the selection when that has started anew, see renew
   /// @throws value_error  for a tensor that another optimizer of this kind trains
   /// @throws what `make` throws
   [[nodiscard]] static std::shared_ptr<training> start(named_tensors weights, maker make,
-                                                       std::function<void()> before_update) {
+                                                       std::function<void()> before_update,
+                                                       selection_watcher on_selection) {
     auto out = std::shared_ptr<training>(new training{std::move(weights), std::move(make)});
     out->before_update_ = std::move(before_update);
+    out->on_selection_ = std::move(on_selection);
     out->place(out);
     return out;
   }
@@ -102,6 +106,7 @@ class training final : public gradient_taker {
   void stop() {
     std::scoped_lock const lock{mutex_};
     before_update_ = nullptr;
+    on_selection_ = nullptr;
   }
 
   /// Takes in what lies in `.grad`, from graphs that are older than the nodes or from the user's hand; then one step.
@@ -214,7 +219,9 @@ class training final : public gradient_taker {
           return placement::of(w.tensor) != w.where || w.tensor._version() != w.version;
         }))
       return;
-    tuner_ = make_(named_);
+    auto fresh = make_(named_);
+    if (on_selection_) on_selection_(fresh->tensors());
+    tuner_ = std::move(fresh);
     note_weights();
     place(self_);
   }
@@ -290,6 +297,7 @@ class training final : public gradient_taker {
   named_tensors named_;
   maker make_;
   std::function<void()> before_update_;
+  selection_watcher on_selection_;
   std::weak_ptr<gradient_taker> self_;
   std::vector<trained_weight> weights_;  // each tensor once
   std::unique_ptr<any_tuner> tuner_;

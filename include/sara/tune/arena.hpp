@@ -11,6 +11,25 @@
 
 namespace sara::detail {
 
+/// Which slots of the columns each tensor has: runs one after the other, of tensors with a master first.
+struct slot_runs {
+  std::vector<std::int64_t> first = {};  ///< of each segment
+  std::int64_t slots = 0;
+  std::int64_t master_slots = 0;
+
+  /// @param counts  of the entries of each segment that learn
+  template <class Segment>
+  [[nodiscard]] static slot_runs of(std::vector<Segment> const& segments, std::vector<std::int64_t> const& counts) {
+    slot_runs out{std::vector<std::int64_t>(segments.size())};
+    for (bool const has_master : {true, false}) {
+      for (std::size_t i = 0; i < segments.size(); ++i)
+        if (segments[i].has_master() == has_master) out.first[i] = std::exchange(out.slots, out.slots + counts[i]);
+      if (has_master) out.master_slots = out.slots;
+    }
+    return out;
+  }
+};
+
 /// The trainable state of a whole model in a few columns, a run of slots for each tensor: one launch, one all-reduce,
 /// one file. Values live in the weights; only tensors of a narrower dtype than R have a master copy of theirs here.
 /// Gradients are a column too, or are lent to each tensor from its first sum to its update.
@@ -21,14 +40,13 @@ class arena {
 
   /// All columns zero.
   /// @param moments          columns of the update rule
-  /// @param master_slots     the first so many slots have a master value
   /// @param lends_gradients  instead of having a column of them
-  arena(Backend const& backend, std::int64_t slots, int moments, std::int64_t master_slots, bool lends_gradients)
-      : slots_{slots},
+  arena(Backend const& backend, slot_runs const& runs, int moments, bool lends_gradients)
+      : slots_{runs.slots},
         lends_gradients_{lends_gradients},
-        gradient_{backend.template allocate<R>(lends_gradients ? 0 : slots)},
-        moments_{backend.template allocate<R>(slots * moments)},
-        master_{backend.template allocate<R>(master_slots)} {}
+        gradient_{backend.template allocate<R>(lends_gradients ? 0 : runs.slots)},
+        moments_{backend.template allocate<R>(runs.slots * moments)},
+        master_{backend.template allocate<R>(runs.master_slots)} {}
 
   [[nodiscard]] std::int64_t slots() const noexcept { return slots_; }
   /// Null where gradients are lent.
@@ -97,23 +115,16 @@ class arena {
   std::vector<column> free_;  // of them, those that nobody has, zero
 };
 
-/// A new arena for what learns now; gives every segment its run of slots, tensors with a master first.
+/// A new arena for what learns now; gives every segment its run of slots.
 /// @param lends_gradients  instead of having a column of them
 template <Real R, class Backend, class Segment>
 [[nodiscard]] arena<Backend, R> make_arena(Backend const& backend, std::vector<Segment>& segments, int moments,
                                            bool lends_gradients) {
-  std::int64_t slots = 0;
-  std::int64_t master_slots = 0;
-  for (bool const has_master : {true, false}) {
-    for (auto& s : segments) {
-      if (s.has_master() != has_master) continue;
-      s.first = slots;
-      s.lent.reset();
-      slots += s.count();
-    }
-    if (has_master) master_slots = slots;
-  }
-  return {backend, slots, moments, master_slots, lends_gradients};
+  std::vector<std::int64_t> counts;
+  for (auto const& s : segments) counts.push_back(s.count());
+  auto const runs = slot_runs::of(segments, counts);
+  for (std::size_t i = 0; i < segments.size(); ++i) segments[i].first = runs.first[i];
+  return {backend, runs, moments, lends_gradients};
 }
 
 /// f(column, count) for the columns that all gradients are in.

@@ -31,6 +31,7 @@
 #include <sara/tune/handle.hpp>
 #include <sara/tune/low_rank.hpp>
 #include <sara/tune/name_index.hpp>
+#include <sara/tune/on_host.hpp>
 #include <sara/tune/passes.hpp>
 #include <sara/tune/report.hpp>
 #include <sara/tune/roles.hpp>
@@ -67,9 +68,9 @@ namespace sara {
 /// | compute_in<R> | the tensors' type where known statically and float64, else float32 |
 ///
 /// The weights stay where they are and change in place; they must outlive the tuner. Two names for one memory (tied
-/// weights) are one tensor. A tensor that got no gradient since the last step, and that the regularizer leaves alone,
-/// stays as it is, moments too. Memory beside the model: positions, and (1 + moments) columns of R, one less with
-/// update_in_backward; see memory().
+/// weights) are one tensor, which a filter takes by both or by neither. A tensor that got no gradient since the last
+/// step, and that the regularizer leaves alone, stays as it is, moments too. Memory beside the model: positions, and
+/// (1 + moments) columns of R, one less with update_in_backward; see memory().
 /// Example: tests/tune/fine_tuner.cpp
 template <TensorBackend Backend, Real R, class... Policies>
 class fine_tuner {
@@ -99,9 +100,10 @@ class fine_tuner {
   /// Selects, and takes note of the original values; no weight changes.
   /// @param weights  any range of (name, tensor), see NamedTensors; tensors in the backend's memory
   /// @throws name_error    for two tensors of one name, or a filter that takes none
-  /// @throws shape_error   for two tensors over one memory with different extents or strides
+  /// @throws shape_error   for two tensors over one memory with different extents, strides or dtypes
   /// @throws dtype_error   for a float64 tensor while computing in float32
-  /// @throws value_error   for settings outside their range, or a missing rate or threshold where neither follows
+  /// @throws value_error   for settings outside their range, or a missing rate or threshold where neither follows; for
+  /// a tensor that the filter takes by one of its names only
   /// @throws memory_error
   /// Complexity: a few reads of the weights. Synchronises.
   template <NamedTensors Range>
@@ -134,9 +136,12 @@ class fine_tuner {
 
   /// One optimiser step: regularise, clip, update, scatter; then reselect if it is time. Forgets the gradients.
   ///
-  /// No step is lost at a reselection: it comes after the update, moments start anew, the rate goes on.
-  /// @throws value_error  for a learning rate of the schedule that is negative or not finite; then nothing has changed
-  /// Complexity: O(learning entries), and what the regularizer takes. Does not synchronise unless it reselects.
+  /// No step is lost at a reselection: it comes after the update, moments start anew, the rate goes on. Where there is
+  /// no memory for it the backend's error passes through; then the step is done, and M is as it was.
+  /// @throws value_error  for a learning rate of the schedule that is negative or not finite, and for a regularizer's
+  /// turn that is no run of the matrices; then no weight or gradient has changed
+  /// Complexity: O(learning entries), and what the regularizer takes. Does not synchronise unless it reselects or the
+  /// regularizer does, as with exact_svd on a device.
   report step() {
     auto const rate = current_rate();
     auto* const sums = begin_sums();
@@ -166,8 +171,9 @@ class fine_tuner {
   /// after the gradient of the layer's input. Further gradients before step() are refused. A tensor that has neither a
   /// gradient nor its turn with the regularizer stays as it is. Not from two threads at once.
   /// @throws name_error   if the weights had no such name
-  /// @throws value_error  where gradients are clipped: their norm is over all tensors; for a rate that step() refuses
-  /// Complexity: O(learning entries of the tensor), and what the regularizer takes. Does not synchronise.
+  /// @throws value_error  where gradients are clipped: their norm is over all tensors; for a rate or a regularizer's
+  /// turn that step() refuses
+  /// Complexity: O(learning entries of the tensor), and what the regularizer takes. Synchronises only where that does.
   void update_in_backward(std::string_view name) {
     require_no_clipping(detail::text("update_in_backward('", name, "')"));
     auto const at = index_[name];
@@ -203,7 +209,7 @@ class fine_tuner {
     sara::adapter out;
     for (auto const& s : segments_) {
       if (s.selected.count() == 0) continue;
-      auto const now = values_at(s.weights, s.selected);
+      auto const now = detail::values_on_host<R>(backend_, s.weights, s.selected);
       adapter_tensor tensor{s.weights.shape(), s.weights.type(), s.base_hash, positions_of(backend_, s.selected), {}};
       auto const difference = [&]<class D>(std::vector<D> delta) {
         for (std::size_t i = 0; i < now.size(); ++i) delta.push_back(static_cast<D>(now[i] - s.original[i]));
@@ -237,8 +243,9 @@ class fine_tuner {
   /// stays frozen.
   /// @throws file_error  if the file is damaged or no state
   /// @throws base_error  if the weights are not the base weights that the state was made from
-  /// @throws name_error, value_error  if the tensors, the update rule or the type of computation are others, or a
-  /// policy wants a threshold that the state's selection does not have Nothing is changed unless all of it fits.
+  /// @throws name_error, shape_error, value_error  if the tensors, their extents, the update rule or the type of
+  /// computation are others, or a policy wants a threshold that the state's selection does not have
+  /// Nothing is changed unless all of it fits and there is memory for it.
   void load_state(std::filesystem::path const& path) { load_state(safetensors::load(path)); }
 
   /// The same from a state's file that was read already.
@@ -246,14 +253,18 @@ class fine_tuner {
     auto loaded = detail::state_reader<Backend, R, store_type>{backend_, update_.moments(), in_backward_.enabled}.read(
         file, segments_);
     auto const rate = validated_rate(loaded.segments);
-    for (auto const& s : segments_) put_back(s);
+    std::vector<typename Backend::template buffer<R>> originals;  // all memory is there before a weight is written
+    for (auto const& s : segments_) {
+      originals.push_back(backend_.template allocate<R>(s.selected.count()));
+      backend_.upload(std::span{s.original}, originals.back().data());
+    }
+    write(originals);
     base_rate_ = rate;
     segments_ = std::move(loaded.segments);
     arena_ = std::move(loaded.arena);
     steps_ = loaded.steps;
     sums_begun_ = false;
-    for (std::size_t i = 0; i < segments_.size(); ++i)
-      scatter(backend_, loaded.values[i].data(), segments_[i].selected.ref(), segments_[i].weights);
+    write(loaded.values);
     backend_.synchronize();
     low_rank_.list(backend_, segments_);
   }
@@ -309,9 +320,9 @@ class fine_tuner {
     auto const at = index_[name];
     if (!at) return {};
     auto const& s = segments_[*at];
-    std::vector<R> out(static_cast<std::size_t>(s.count()));
-    if (auto const* const gradient = arena_.gradient_of(s)) backend_.download(gradient, std::span{out});
-    return out;
+    auto const* const gradient = arena_.gradient_of(s);
+    return gradient ? detail::on_host(backend_, gradient, s.count())
+                    : std::vector<R>(static_cast<std::size_t>(s.count()));
   }
 
  private:
@@ -325,19 +336,10 @@ class fine_tuner {
     return out;
   }
 
-  [[nodiscard]] std::vector<R> values_at(tensor_view const& weights, store_type const& store) const {
-    auto values = backend_.template allocate<R>(store.count());
-    gather(backend_, weights, store.ref(), values.data());
-    std::vector<R> out(static_cast<std::size_t>(store.count()));
-    backend_.download(values.data(), std::span{out});
-    return out;
-  }
-
-  /// Writes the original values to M as first selected.
-  void put_back(segment const& s) const {
-    auto values = backend_.template allocate<R>(s.selected.count());
-    backend_.upload(std::span{s.original}, values.data());
-    scatter(backend_, values.data(), s.selected.ref(), s.weights);
+  /// Writes values to M as first selected, of each tensor.
+  void write(std::vector<typename Backend::template buffer<R>> const& values) const {
+    for (std::size_t i = 0; i < segments_.size(); ++i)
+      scatter(backend_, values[i].data(), segments_[i].selected.ref(), segments_[i].weights);
   }
 
   void select_entries(std::vector<named_tensor> const& learners, selector_type const& selector) {
@@ -350,7 +352,7 @@ class fine_tuner {
       auto const& tensor = learners[i].tensor;
       store_type store(backend_, matrix_shape::of(tensor.shape()), found.positions.data(), found.count);
       selections[i].positions = {};
-      auto original = values_at(tensor, store);
+      auto original = detail::values_on_host<R>(backend_, tensor, store);
       segments_.push_back({.name = learners[i].name,
                            .weights = tensor,
                            .selected = std::move(store),

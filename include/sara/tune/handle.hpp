@@ -39,7 +39,7 @@ class tensor_handle {
 
   /// A Linear layer's weight [out, in]: dY [..., out], X [..., in]. See accumulate_linear.
   template <ReadableTensor Dy, ReadableTensor X>
-  void accumulate(Dy const& dy, X const& x) {
+  void accumulate(Dy&& dy, X&& x) {
     add([&](auto& s, R* gradient) {
       accumulate_linear(*backend_, view(dy), view(x), s.store().ref(), s.sampling(*backend_), gradient);
     });
@@ -47,7 +47,7 @@ class tensor_handle {
 
   /// A convolution's weight [out, in / groups, kh, kw]: dY and X in NCHW. See accumulate_conv2d.
   template <ReadableTensor Dy, ReadableTensor X>
-  void accumulate(Dy const& dy, X const& x, conv2d_geometry const& geometry) {
+  void accumulate(Dy&& dy, X&& x, conv2d_geometry const& geometry) {
     add([&](auto& s, R* gradient) {
       accumulate_conv2d(*backend_, s.weights.shape(), view(dy), view(x), geometry, s.store().ref(),
                         s.sampling(*backend_), gradient);
@@ -57,7 +57,7 @@ class tensor_handle {
   /// Any weight, from its dense gradient, which may be freed afterwards: of the weight's extents, or of its matrix's,
   /// or in one dimension. See sara::accumulate.
   template <ReadableTensor Dw>
-  void accumulate(Dw const& dw) {
+  void accumulate(Dw&& dw) {
     add([&](auto& s, R* gradient) {
       const_tensor_view const dense = view(dw);
       auto const &expected = s.weights.shape(), &got = dense.shape();
@@ -69,19 +69,19 @@ class tensor_handle {
 
   /// A Linear layer's bias [out]: dY [..., out]. See accumulate_linear_bias.
   template <ReadableTensor Dy>
-  void accumulate_bias(Dy const& dy) {
+  void accumulate_bias(Dy&& dy) {
     add([&](auto& s, R* gradient) { accumulate_linear_bias(*backend_, view(dy), s.store().ref(), gradient); });
   }
 
   /// A convolution's bias [out]: dY in NCHW. See sara::accumulate_conv2d_bias.
   template <ReadableTensor Dy>
-  void accumulate_conv2d_bias(Dy const& dy) {
+  void accumulate_conv2d_bias(Dy&& dy) {
     add([&](auto& s, R* gradient) { sara::accumulate_conv2d_bias(*backend_, view(dy), s.store().ref(), gradient); });
   }
 
   /// An embedding table [rows, width]: dY [..., width] and the row of each. See sara::accumulate_embedding.
   template <ReadableTensor Dy>
-  void accumulate_embedding(Dy const& dy, std::span<std::int64_t const> index) {
+  void accumulate_embedding(Dy&& dy, std::span<std::int64_t const> index) {
     add([&](auto& s, R* gradient) {
       sara::accumulate_embedding(*backend_, view(dy), index, s.store().ref(), gradient);
     });

@@ -34,13 +34,18 @@ class low_rank_pass {
  public:
   explicit low_rank_pass(Regularizer regularizer) : regularizer_{std::move(regularizer)} {}
 
-  /// Takes note of the matrices among the segments; to be called whenever these have changed.
+  /// Takes note of the matrices among the segments; to be called whenever these have changed. The first time it needs
+  /// memory for all of them, later none.
   template <class Segment>
   void list(Backend const& backend, std::vector<Segment> const& segments) {
+    auto const applies = [&](Segment const& s) { return regularizer_.applies_to(s.weights.shape()); };
+    auto const most = std::count_if(segments.begin(), segments.end(), applies);
+    if (losses_.size() == 0) losses_ = backend.template allocate<double>(most);
+    sara::set_zero(backend, losses_.data(), most);
     matrices_.clear();
+    matrices_.reserve(static_cast<std::size_t>(most));
     for (std::size_t i = 0; i < segments.size(); ++i)
-      if (regularizer_.applies_to(segments[i].weights.shape()) && segments[i].count() > 0) matrices_.push_back(i);
-    losses_ = backend.template allocate<double>(std::ssize(matrices_));
+      if (applies(segments[i]) && segments[i].count() > 0) matrices_.push_back(i);
   }
 
   /// Regularises all matrices that have their turn in a step; adds to their gradients and, of these and of add_one's

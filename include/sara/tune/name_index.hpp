@@ -16,39 +16,45 @@
 
 namespace sara::detail {
 
+/// @throws value_error  for two names of one tensor of which the filter takes one
+inline void require_undivided(char const* who, names const& filter, std::string const& a, std::string const& b) {
+  bool const takes_a = filter.contains(a);
+  require<value_error>(takes_a == filter.contains(b), who, ": '", a, "' and '", b,
+                       "' share memory: expected names to take both or neither, got '", takes_a ? a : b, "' alone");
+}
+
 /// Which tensor a name stands for: tied weights are one tensor under several names, filtered names are none.
 class name_index {
  public:
   /// Takes in all names.
   /// @return the tensors that may learn, each once, in order
-  /// @throws shape_error  for two tensors over one memory with different extents or strides
+  /// @throws shape_error  for two tensors over one memory with different extents, strides or dtypes
+  /// @throws value_error  for a tensor that the filter takes by one name and leaves out by another
   /// @throws dtype_error  for a float64 tensor while computing in float32
   /// @throws name_error   where the filter takes none of them
   template <Real R>
   std::vector<named_tensor> adopt(std::vector<named_tensor> const& weights, names const& filter) {
     std::vector<named_tensor> learners;
-    for (auto const& w : weights) {
-      if (!filter.contains(w.name)) {
-        entries_.emplace_back(w.name, std::nullopt);
-        continue;
-      }
-      auto const tied = std::find_if(learners.begin(), learners.end(), [&](auto const& other) {
-        return other.tensor.bytes() == w.tensor.bytes() && w.tensor.size() > 0;
+    for (auto w = weights.begin(); w != weights.end(); ++w) {
+      auto const tied = std::find_if(weights.begin(), w, [&](auto const& other) {
+        return other.tensor.bytes() == w->tensor.bytes() && w->tensor.size() > 0;
       });
-      entries_.emplace_back(w.name, static_cast<std::size_t>(tied - learners.begin()));
-      if (tied != learners.end()) {
-        auto const &one = w.tensor, &other = tied->tensor;
-        require<shape_error>(
-            one.shape() == other.shape() && one.stride() == other.stride() && one.type() == other.type(),
-            "fine_tuner: '", w.name, "' and '", tied->name,
-            "' share memory: expected equal extents, strides and dtypes, got ", one.shape(), " of strides ",
-            one.stride(), " and ", other.shape(), " of strides ", other.stride());
+      if (tied != w) {
+        auto const number = entries_[static_cast<std::size_t>(tied - weights.begin())].second;
+        require_undivided("fine_tuner", filter, w->name, tied->name);
+        if (number) require_same_tensor(*w, *tied);
+        entries_.emplace_back(w->name, number);
         continue;
       }
-      require<dtype_error>(std::is_same_v<R, double> || w.tensor.type() != dtype::float64, "fine_tuner: '", w.name,
+      if (!filter.contains(w->name)) {
+        entries_.emplace_back(w->name, std::nullopt);
+        continue;
+      }
+      require<dtype_error>(std::is_same_v<R, double> || w->tensor.type() != dtype::float64, "fine_tuner: '", w->name,
                            "' is float64: expected sara::compute_in<double>{} among the arguments, got computation in "
                            "float32");
-      learners.push_back(w);
+      entries_.emplace_back(w->name, learners.size());
+      learners.push_back(*w);
     }
     std::sort(entries_.begin(), entries_.end());
     if (learners.empty() && !weights.empty())
@@ -68,6 +74,15 @@ class name_index {
   }
 
  private:
+  static void require_same_tensor(named_tensor const& a, named_tensor const& b) {
+    auto const &one = a.tensor, &other = b.tensor;
+    require<shape_error>(one.shape() == other.shape() && one.stride() == other.stride() && one.type() == other.type(),
+                         "fine_tuner: '", a.name, "' and '", b.name,
+                         "' share memory: expected equal extents, strides and dtypes, got ", one.type(), " ",
+                         one.shape(), " of strides ", one.stride(), " and ", other.type(), " ", other.shape(),
+                         " of strides ", other.stride());
+  }
+
   std::vector<std::pair<std::string, std::optional<std::size_t>>> entries_;  // sorted by name
 };
 

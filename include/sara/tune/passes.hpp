@@ -130,14 +130,15 @@ void count_at_or_above(Backend const& backend, std::vector<Segment> const& segme
 
 /// M ← M ∧ keep, on the weights as they are now.  (SaRA, section 4.3)
 /// @return a new arena for what is left: moments and gradients zero, masters as they were
-/// Extra memory: the new stores and arena beside the old ones, 8 bytes an entry that stays in tensors with a master.
-/// Synchronises.
+/// Nothing changes if there is no memory for it. Extra memory: the new stores and arena beside the old ones, 8 bytes an
+/// entry that stays in tensors with a master. Synchronises.
 template <class Backend, Real R, class Segment, ProgressiveScheduler Scheduler>
 [[nodiscard]] arena<Backend, R> reselect_entries(Backend const& backend, std::vector<Segment>& segments,
                                                  arena<Backend, R> const& columns, Scheduler const& scheduler,
                                                  int moments) {
   using store_type = std::remove_cvref_t<decltype(segments[0].store())>;
   std::vector<store_type> stores;
+  std::vector<std::int64_t> counts;
   std::vector<typename Backend::template buffer<std::int64_t>> kept;  // of segments with a master: slots among the old
   for (auto const& s : segments) {
     auto values = backend.template allocate<R>(s.count());
@@ -147,21 +148,23 @@ template <class Backend, Real R, class Segment, ProgressiveScheduler Scheduler>
     const_tensor_view const column{values.data(), extents{s.count()}, Backend::where};
     auto found = backend.compact(scored_tensor<score>{column, score{keep}}, key_cut{order_key(0.5), 0});
     stores.push_back(keep_slots(backend, s.store(), found.positions.data(), found.count));
+    counts.push_back(found.count);
     kept.push_back(s.has_master() ? std::move(found.positions) : backend.template allocate<std::int64_t>(0));
   }
-  std::vector<std::int64_t> old_first;
+  auto const runs = slot_runs::of(segments, counts);
+  arena<Backend, R> out{backend, runs, moments, columns.lends_gradients()};
+  for (std::size_t i = 0; i < segments.size(); ++i)
+    if (segments[i].has_master())
+      for_each(backend, all_positions{counts[i]},
+               take_values<R>{columns.master() + segments[i].first, kept[i].data(), out.master() + runs.first[i]});
   for (std::size_t i = 0; i < segments.size(); ++i) {
     auto& s = segments[i];
     s.reselected = std::move(stores[i]);
     s.plan.reset();
+    s.lent.reset();
+    s.first = runs.first[i];
     s.t = 0;
-    old_first.push_back(s.first);
   }
-  auto out = make_arena<R>(backend, segments, moments, columns.lends_gradients());
-  for (std::size_t i = 0; i < segments.size(); ++i)
-    if (segments[i].has_master())
-      for_each(backend, all_positions{segments[i].count()},
-               take_values<R>{columns.master() + old_first[i], kept[i].data(), out.master() + segments[i].first});
   return out;
 }
 

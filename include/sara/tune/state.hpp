@@ -13,11 +13,12 @@
 #include <vector>
 
 #include <sara/adapter/file.hpp>
-#include <sara/backprop/gather.hpp>
 #include <sara/error.hpp>
+#include <sara/io/json.hpp>
 #include <sara/io/safetensors.hpp>
 #include <sara/store/concept.hpp>
 #include <sara/tune/arena.hpp>
+#include <sara/tune/on_host.hpp>
 #include <sara/tune/segment.hpp>
 
 /// The state of a fine_tuner as one safetensors file. R is the type of computation, F32 or F64.
@@ -61,31 +62,23 @@ class state_writer {
       if (s.reselected)
         add_positions(file, s.name + ".reselected", s.weights.size(), positions_of(backend_, *s.reselected));
       file.add(s.name + ".original", s.original);
-      auto values = backend_.template allocate<R>(s.selected.count());
-      gather(backend_, s.weights, s.selected.ref(), values.data());
-      file.add(s.name + ".value", on_host(values.data(), s.selected.count()));
+      file.add(s.name + ".value", values_on_host<R>(backend_, s.weights, s.selected));
       auto const* const gradient = columns.gradient_of(s);
       file.add(s.name + ".gradient",
-               gradient ? on_host(gradient, s.count()) : std::vector<R>(static_cast<std::size_t>(s.count())));
+               gradient ? on_host(backend_, gradient, s.count()) : std::vector<R>(static_cast<std::size_t>(s.count())));
       for (int k = 0; k < moments_; ++k)
         file.add(s.name + ".moment" + std::to_string(k),
-                 on_host(columns.moments() + k * columns.slots() + s.first, s.count()));
-      if (s.has_master()) file.add(s.name + ".master", on_host(columns.master() + s.first, s.count()));
+                 on_host(backend_, columns.moments() + k * columns.slots() + s.first, s.count()));
+      if (s.has_master()) file.add(s.name + ".master", on_host(backend_, columns.master() + s.first, s.count()));
     }
     file.set_metadata("format", "sara.state");
     file.set_metadata("format_version", "1");
     file.set_metadata("sara_version", version);
-    file.set_metadata("state", state.dump());
+    file.set_metadata("state", dump_json("fine_tuner's state", state));
     return file;
   }
 
  private:
-  [[nodiscard]] std::vector<R> on_host(R const* from, std::int64_t count) const {
-    std::vector<R> out(static_cast<std::size_t>(count));
-    backend_.download(from, std::span{out});
-    return out;
-  }
-
   Backend const& backend_;
   int moments_;
 };
@@ -112,7 +105,7 @@ class state_reader {
                         ": expected format 'sara.state' 1, got '", file.metadata("format"), "' ",
                         file.metadata("format_version"));
     try {
-      return read(file, nlohmann::json::parse(file.metadata("state")), tensors);
+      return read(file, parse_json(file.path(), file.metadata("state")), tensors);
     } catch (nlohmann::json::exception const& e) {
       throw file_error(text(file.path(), ": expected a description of the state, got ", e.what()));
     }
@@ -121,22 +114,19 @@ class state_reader {
  private:
   [[nodiscard]] loaded_state<Backend, R, Store> read(safetensors const& file, nlohmann::json const& state,
                                                      std::vector<segment<Backend, Store, R>> const& tensors) const {
-    require<value_error>(state.at("moments").get<int>() == moments_, file.path(),
-                         ": expected the state of an update rule with ", moments_, " moments, as this one, got ",
-                         state.at("moments").dump());
+    require<value_error>(state.at("moments") == moments_, file.path(), ": expected the state of an update rule with ",
+                         moments_, " moments, as this one, got ", told(state.at("moments")));
     auto const& facts = state.at("tensors");
     require<name_error>(facts.size() == tensors.size(), file.path(), ": expected ", tensors.size(), " tensors, got ",
                         facts.size());
     loaded_state<Backend, R, Store> out;
-    out.steps = state.at("steps").get<std::int64_t>();
-    require<file_error>(out.steps >= 0, file.path(), ": expected steps of at least 0, got ", out.steps);
+    out.steps = read_count(file.path(), "steps", state.at("steps"), std::int64_t{1} << 53);  // what JSON holds anywhere
     for (auto const& tensor : tensors) {
       require<name_error>(facts.contains(tensor.name), file.path(), ": expected a tensor '", tensor.name,
                           "', got none of that name");
       auto const& fact = facts.at(tensor.name);
       auto const where = file.path() + ": '" + tensor.name + "'";
-      auto const t = fact.at("t").template get<std::int64_t>();
-      require<file_error>(t >= 0, where, ": expected moments of at least 0 steps, got ", t);
+      auto const t = read_count(where, "steps of moments", fact.at("t"), out.steps);
       auto const shape = read_extents(where, fact.at("shape"));
       require<shape_error>(shape == tensor.weights.shape(), where, ": expected extents ", tensor.weights.shape(),
                            ", got ", shape);

@@ -120,7 +120,7 @@ struct update_entry {
     R const factor = clip ? static_cast<R>(*clip) : R{1};
     std::int64_t j = 0;
 #ifndef __CUDACC__  // nvcc's front end knows too little of vectors
-    if constexpr (requires { Kernel::on_lanes; }) {
+    if constexpr (requires { requires Kernel::on_lanes; }) {
       constexpr auto n = static_cast<std::int64_t>(lane_count<R>);
       lanes<R> state[max_moments] = {};
       for (; j + n <= count; j += n) {
