@@ -10,7 +10,7 @@ if(SARA_CUDA)
     cmake_path(GET CMAKE_CUDA_COMPILER PARENT_PATH CUDAToolkit_ROOT)  # its toolkit, where several are installed
     sara_add_cuda()
   else()
-    set(sara_cuda_missing "CMake found no nvcc that works")
+    set(sara_cuda_missing "CMake found no nvcc that works, on the PATH or as CUDACXX names it")
   endif()
   # Another project enables its languages itself. Before libtorch, whose package may enable CUDA as well.
   if(TARGET sara::cuda AND sara_has_programs)
