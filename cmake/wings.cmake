@@ -10,7 +10,7 @@ if(SARA_CUDA)
     cmake_path(GET CMAKE_CUDA_COMPILER PARENT_PATH CUDAToolkit_ROOT)  # its toolkit, where several are installed
     sara_add_cuda()
   else()
-    set(sara_cuda_missing "CMake found no nvcc that works")
+    set(sara_cuda_missing "CMake found no nvcc that works, on the PATH or as CUDACXX names it")
   endif()
   # Another project enables its languages itself. Before libtorch, whose package may enable CUDA as well.
   if(TARGET sara::cuda AND sara_has_programs)
@@ -18,6 +18,9 @@ if(SARA_CUDA)
       set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100)
     endif()
     enable_language(CUDA)
+    if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.9)  # which is the first to know the option
+      add_compile_options("$<$<AND:$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>,$<CONFIG:Debug>>:--Ofast-compile=max>")
+    endif()
   endif()
 endif()
 if(SARA_TORCH)

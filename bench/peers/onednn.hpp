@@ -18,6 +18,26 @@ inline dnnl::engine const& onednn_engine() {
   return engine;
 }
 
+/// Describes a primitive over these operands. oneDNN 2 has a descriptor of the operation between, oneDNN 3 none.
+template <class Primitive, class... Operands>
+typename Primitive::primitive_desc describe(Operands const&... of) {
+#if DNNL_VERSION_MAJOR < 3
+  return {typename Primitive::desc{of...}, onednn_engine()};
+#else
+  return {onednn_engine(), of...};
+#endif
+}
+
+/// The same for a backward pass, whose layouts suit the forward pass.
+template <class Primitive, class Forward, class... Operands>
+typename Primitive::primitive_desc describe_backward(Forward const& forward, Operands const&... of) {
+#if DNNL_VERSION_MAJOR < 3
+  return {typename Primitive::desc{of...}, onednn_engine(), forward};
+#else
+  return {onednn_engine(), of..., forward};
+#endif
+}
+
 /// The dense weight gradient dYᵀX by oneDNN's matmul, then the wanted entries of it.
 /// @tparam T  of dY and X, float or sara::bfloat16; sums are float32
 template <class T>
@@ -35,7 +55,7 @@ class onednn_linear {
     omp_set_num_threads(threads);  // a primitive is made for as many
     dnnl::memory::desc const dy{{out, batch}, type, tag::ba}, x{{batch, in}, type, tag::ab},
         dw{{out, in}, f32, tag::ab};
-    product_ = dnnl::matmul{{dnnl::matmul::desc{dy, x, dw}, onednn_engine()}};
+    product_ = dnnl::matmul{describe<dnnl::matmul>(dy, x, dw)};
     dy_ = {dy, onednn_engine(), nullptr};
     x_ = {x, onednn_engine(), nullptr};
     dw_ = {dw, onednn_engine(), dense_.data()};
@@ -88,11 +108,10 @@ class onednn_convolution {
         w_dims{s.out, s.in, s.kernel, s.kernel}, one{1, 1}, pad{s.padding(), s.padding()};
     auto const any = [](dnnl::memory::dims const& dims) { return dnnl::memory::desc{dims, f32, tag::any}; };
     auto const algorithm = dnnl::algorithm::convolution_direct;
-    dnnl::convolution_forward::primitive_desc const forward{
-        {dnnl::prop_kind::forward_training, algorithm, any(x_dims), any(w_dims), any(dy_dims), one, pad, pad},
-        onednn_engine()};
-    dnnl::convolution_backward_weights::primitive_desc const backward{
-        {algorithm, any(x_dims), any(w_dims), any(dy_dims), one, pad, pad}, onednn_engine(), forward};
+    auto const forward = describe<dnnl::convolution_forward>(dnnl::prop_kind::forward_training, algorithm, any(x_dims),
+                                                             any(w_dims), any(dy_dims), one, pad, pad);
+    auto const backward = describe_backward<dnnl::convolution_backward_weights>(
+        forward, algorithm, any(x_dims), any(w_dims), any(dy_dims), one, pad, pad);
     backward_ = dnnl::convolution_backward_weights{backward};
     x_ = reordered(x, x_dims, backward.src_desc());
     dy_ = reordered(dy, dy_dims, backward.diff_dst_desc());

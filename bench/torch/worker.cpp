@@ -100,7 +100,7 @@ void serve(std::filesystem::path const& folder, std::string const& model, std::s
   problem p{model, batch};
   method m{name, p};
   bench::serve(folder, idle, [&] {
-    m.optimizer->zero_grad();
+    finetune::drop_gradients(*m.optimizer);
     auto const loss = p.model->forward(p.x).square().mean();
     loss.backward();
     m.before_step();

@@ -61,4 +61,10 @@ inline std::vector<at::Tensor> add_low_rank(torch::nn::SequentialImpl& network, 
   return learned;
 }
 
+/// Frees what an optimizer's parameters have as gradients: zero_grad of libtorch 1 fills them with zeros.
+inline void drop_gradients(torch::optim::Optimizer& optimizer) {
+  for (auto& group : optimizer.param_groups())
+    for (auto& p : group.params()) p.mutable_grad().reset();
+}
+
 }  // namespace finetune

@@ -11,6 +11,7 @@
 #include <sara/backend/counter_random.hpp>
 
 #include "../unet/dataset.hpp"
+#include "network.hpp"
 
 namespace finetune {
 
@@ -55,7 +56,7 @@ inline void train(torch::nn::Sequential& network, torch::optim::Optimizer& optim
     auto const order = torch::randperm(data.labels.size(0));
     for (std::int64_t first = 0; first + batch <= order.size(0); first += batch) {
       auto const part = order.slice(0, first, first + batch);
-      optimizer.zero_grad();
+      drop_gradients(optimizer);
       auto const shifted = torch::roll(
           data.images.index_select(0, part),
           {torch::randint(-3, 4, {1}).item<std::int64_t>(), torch::randint(-3, 4, {1}).item<std::int64_t>()}, {2, 3});

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <stb/stb_image.h>
-#include <stb/stb_image_resize.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -18,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "stb_resize.hpp"
 #include "tokens.hpp"
 
 namespace unet {
@@ -75,8 +75,8 @@ struct bitmap {
   int const width = std::max(1, (source.width * image_side + longer / 2) / longer);
   int const height = std::max(1, (source.height * image_side + longer / 2) / longer);
   bitmap result = blank_bitmap(image_side, image_side);
-  stbir_resize_uint8(source.rgb.data(), source.width, source.height, 0,
-                     result.at((image_side - width) / 2, (image_side - height) / 2), width, height, 3 * image_side, 3);
+  resize_rgb(source.rgb.data(), source.width, source.height,
+             result.at((image_side - width) / 2, (image_side - height) / 2), width, height, 3 * image_side);
   return result;
 }
 
@@ -207,6 +207,9 @@ struct emoji_index {
   data.images.reserve(data.styles.size() * index.rows.size() * image_size);
   for (std::size_t s = 0; s < data.styles.size(); ++s) {
     auto const file = folder / (data.styles[s] + ".png");
+    if (!std::filesystem::exists(file))
+      throw std::runtime_error{file.string() + ": expected the sheet of style " + data.styles[s] +
+                               ", got no such file; examples/unet/fetch --list names those that it can draw"};
     bitmap const sheet = read_bitmap(file);
     if (sheet.width != columns * image_side || sheet.height != rows * image_side)
       throw std::runtime_error{file.string() + ": expected a sheet of " + std::to_string(columns * image_side) + "x" +

@@ -211,7 +211,7 @@ TEST_CASE("errors of sheets say what is wrong and where") {
   CHECK(refused("got cells of 16") == "");
   fs::remove(folder.path / "emoji.json");
   fs::copy_file(shipped / "emoji.json", folder.path / "emoji.json");
-  CHECK(refused("noto.png: expected a picture") == "");
+  CHECK(refused("noto.png: expected the sheet of style noto, got no such file; examples/unet/fetch") == "");
   folder.paint("noto.png", 64, 32, {0, 0, 0, 255});
   CHECK(refused("expected a sheet of 1280x1120 pixels, got 64x32") == "");
 }
