@@ -153,13 +153,13 @@ TEST_CASE_TEMPLATE("a warp's dot products are a loop's", T, float, double, sara:
   }
 }
 
-TEST_CASE("a warp's sums of squares are a loop's") {
+TEST_CASE("a warp's norms are a loop's") {
   std::int64_t const size = 5000, count = 2;
   auto const x = sara::test::uniform<double>("squares", size * count);
-  auto const sums = [&](auto const& executor) {
+  auto const norms = [&](auto const& executor) {
     std::vector<double> out(static_cast<std::size_t>(count));
-    sara::cuda::detail::sum_squares(executor, x.data(), count, size, out.data());
+    sara::cuda::detail::root_of_squares(executor, x.data(), count, size, 2, out.data());
     return out;
   };
-  CHECK(sara::test::difference(sums(warp_executor{0}), sums(loop_executor{0}), {0, 1e-13}) == "");
+  CHECK(sara::test::difference(norms(warp_executor{0}), norms(loop_executor{0}), {0, 1e-13}) == "");
 }
