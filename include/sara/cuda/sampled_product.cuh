@@ -18,11 +18,17 @@ namespace sara::cuda::detail {
 /// Bytes of a panel of the dense product in float32: small enough to be gathered from the second-level cache (40 MB and
 /// more on sm_80 and later), in float64 too, large enough for full tiles.
 inline constexpr std::int64_t panel_bytes = std::int64_t{8} << 20;
-/// Rows of cuBLAS's common tiles: a panel has a whole number of them.
-inline constexpr std::int64_t tile_rows_of_blas = 128;
-
 /// Bytes of operands that are brought into another order at a time.
 inline constexpr std::int64_t copy_bytes = std::int64_t{32} << 20;
+
+/// Rows of cuBLAS's common tiles.
+inline constexpr std::int64_t tile_rows_of_blas = 128;
+
+/// As many of `all` as are wanted, a whole number of tiles where that is a part, at least one.
+[[nodiscard]] inline std::int64_t whole_tiles(std::int64_t wanted, std::int64_t all) {
+  if (wanted >= all) return all;
+  return std::max<std::int64_t>(wanted > tile_rows_of_blas ? wanted - wanted % tile_rows_of_blas : wanted, 1);
+}
 
 /// A strided matrix of a known type, by address.
 template <class T>
@@ -107,8 +113,7 @@ template <class Executor, Positions P>
   row_panels out;
   if (shape.size() == 0) return out;
   auto const row_bytes = shape.cols * static_cast<std::int64_t>(sizeof(float));
-  out.rows = std::clamp<std::int64_t>(panel_bytes / row_bytes, 1, shape.rows);
-  if (out.rows < shape.rows && out.rows > tile_rows_of_blas) out.rows -= out.rows % tile_rows_of_blas;
+  out.rows = whole_tiles(panel_bytes / row_bytes, shape.rows);
   auto const panels = (shape.rows + out.rows - 1) / out.rows;
   out.first_slot = {0, positions.count()};
   if (panels == 1) return out;
