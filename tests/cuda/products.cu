@@ -39,3 +39,18 @@ TEST_CASE("copies of a convolution keep to their bound however large an image is
   panel_convolution<float>(machine, shape, {dy.data(), c.dy()}, {x.data(), c.x}, store.ref(), gradient.data());
   CHECK(asked <= panel_bytes + 2 * copy_bytes);
 }
+
+TEST_CASE("a bias of 16 bits is summed without a copy in float32") {
+  std::int64_t const tokens = 50, out = 20;
+  auto const dy = sara::test::uniform<sara::bfloat16>("dy", tokens * out);
+  std::vector<float> expected(out), gradient(out);
+  for (std::size_t i = 0; i < dy.size(); ++i) expected[i % expected.size()] += sara::widen(dy[i]);
+  std::int64_t asked = 0;
+  counting_executor machine{2.0};
+  machine.asked = &asked;
+  sara::accumulate_linear_bias(sara::cuda::basic_device<counting_executor>{machine},
+                               sara::const_tensor_view{dy.data(), {tokens, out}}, sara::all_positions{out},
+                               gradient.data());
+  CHECK(sara::test::difference(gradient, expected, {1e-5, 1e-5}) == "");
+  CHECK(asked <= static_cast<std::int64_t>(sizeof(double) + dy.size() * sizeof(sara::bfloat16)));
+}

@@ -159,15 +159,14 @@ void panel_product(Executor const& machine, sara::detail::strided_matrix const& 
   }
 }
 
-/// to[c, r] = from[r, c]
+/// to[c, r] = from[r, c], where rows are not neighbours in memory.
 template <class From, class T>
 struct convert_transposed {
   matrix_entries<From> from;
   std::int64_t rows;
   T* to;
   SARA_HOST_DEVICE void operator()(std::int64_t i) const {
-    to[i] =
-        narrow<T>(static_cast<widened<T>>(widen(from.data[i % rows * from.row_stride + i / rows * from.col_stride])));
+    to[i] = narrow<T>(widen(from.data[i % rows * from.row_stride + i / rows * from.col_stride]));
   }
 };
 
@@ -177,23 +176,22 @@ class batch_contiguous {
  public:
   batch_contiguous(Executor const& machine, sara::detail::strided_matrix const& m, std::int64_t most_rows)
       : machine_{machine}, matrix_{m} {
-    converts_ = m.tensor.type() != dtype_of<T>;
-    if (converts_ || (is_row_major(m) && m.cols > 1 && m.rows > 1))
+    if (m.tensor.type() != dtype_of<T> || (is_row_major(m) && m.cols > 1 && m.rows > 1))
       copy_ = machine.template scratch<T>(m.cols * std::min(most_rows, m.rows));
   }
 
   /// Rows [first, first + count).
   [[nodiscard]] matrix_entries<T> rows(std::int64_t first, std::int64_t count) {
-    if (converts_) {
-      visit(matrix_.tensor.type(), [&]<class From>() {
-        machine_.call_each(count * matrix_.cols,
-                           convert_transposed<From, T>{entries_from<From>(first), count, copy_.data()});
-      });
-    } else if (copy_.size() > 0) {
-      machine_.transpose(entries_from<T>(first).data, matrix_.row_stride, count, matrix_.cols, copy_.data(), count);
-    } else {
-      return entries_from<T>(first);
-    }
+    if (copy_.size() == 0) return entries_from<T>(first);
+    visit(matrix_.tensor.type(), [&]<class From>() {
+      if constexpr (Real<T> || std::is_same_v<From, T>) {
+        auto const from = entries_from<From>(first);
+        if (is_row_major(matrix_))
+          machine_.transpose(from.data, from.row_stride, count, matrix_.cols, copy_.data(), count);
+        else
+          machine_.call_each(count * matrix_.cols, convert_transposed<From, T>{from, count, copy_.data()});
+      }
+    });
     return {copy_.data(), 1, count};
   }
 
@@ -205,7 +203,6 @@ class batch_contiguous {
 
   Executor const& machine_;
   sara::detail::strided_matrix matrix_;
-  bool converts_ = false;
   typename Executor::template buffer<T> copy_;
 };
 
