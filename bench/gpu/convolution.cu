@@ -42,15 +42,21 @@ struct work {
         plan{s.gpu().plan_sampling(store.ref())},
         gradient{s.gpu().allocate<float>(store.count())} {}
 
+  [[nodiscard]] sara::extents weight() const { return {size.out, size.in, size.kernel, size.kernel}; }
+  [[nodiscard]] sara::const_tensor_view dy_view() const { return images(dy, size.out); }
+  [[nodiscard]] sara::const_tensor_view x_view() const { return images(x, size.in); }
+  [[nodiscard]] sara::conv2d_geometry geometry() const { return {.padding = {size.padding(), size.padding()}}; }
+
   void accumulate() {
-    auto const& c = size;
-    sara::accumulate_conv2d(at.gpu(), {c.out, c.in, c.kernel, c.kernel},
-                            sara::view(dy.data(), {c.batch, c.out, c.side, c.side}, sara::memory::cuda),
-                            sara::view(x.data(), {c.batch, c.in, c.side, c.side}, sara::memory::cuda),
-                            {.padding = {c.padding(), c.padding()}}, store.ref(), plan, gradient.data());
+    sara::accumulate_conv2d(at.gpu(), weight(), dy_view(), x_view(), geometry(), store.ref(), plan, gradient.data());
   }
   [[nodiscard]] double difference(std::vector<float> const& of_peer) const {
     return bench::relative_difference(bench::taken_from(at, gradient), of_peer);
+  }
+
+ private:
+  [[nodiscard]] sara::const_tensor_view images(sara::cuda::buffer<T> const& b, std::int64_t channels) const {
+    return sara::view(b.data(), {size.batch, channels, size.side, size.side}, sara::memory::cuda);
   }
 };
 template <class T>
@@ -111,10 +117,15 @@ void add_pytorch(bench::trial& t, shared_work<T> const& w) {
 }
 
 template <class T>
+double tolerance(bool tf32) {
+  return tf32 ? 5e-3 : std::is_same_v<T, float> ? 5e-5 : 1e-3;
+}
+
+template <class T>
 bench::trial prepare(square_convolution size, double density, bool tf32, bool with_pytorch) {
   auto const w = std::make_shared<work<T>>(bench::station_of(tf32), size, density);
   bench::trial t;
-  t.tolerance = tf32 ? 5e-3 : std::is_same_v<T, float> ? 5e-5 : 1e-3;
+  t.tolerance = tolerance<T>(tf32);
   t.sara = bench::on_device(w->at, "sara", w->store.bytes() + w->plan.bytes() + 4 * w->store.count(),
                             [w] { w->accumulate(); });
   add_dense(t, w);
@@ -125,16 +136,48 @@ bench::trial prepare(square_convolution size, double density, bool tf32, bool wi
   return t;
 }
 
+std::string shape_text(square_convolution c) {
+  return std::to_string(c.in) + "->" + std::to_string(c.out) + " " + bench::by(c.side, c.side) + " B" +
+         std::to_string(c.batch);
+}
+
 template <class T>
 bench::benchmark sampled(square_convolution size, double density, bool starred, bool with_pytorch, bool tf32 = false) {
-  auto const kernel = std::to_string(size.kernel), side = std::to_string(size.side);
-  return {.name = "convolution " + kernel + "x" + kernel,
-          .shape = std::to_string(size.in) + "->" + std::to_string(size.out) + " " + side + "x" + side + " B" +
-                   std::to_string(size.batch),
+  return {.name = "convolution " + bench::by(size.kernel, size.kernel),
+          .shape = shape_text(size),
           .density = density,
           .dtype = bench::dtype_name<T>(tf32),
           .starred = starred,
           .prepare = [=](int) { return prepare<T>(size, density, tf32, with_pytorch); }};
+}
+
+/// As "linear by dots", for a convolution.
+template <class T>
+bench::benchmark crossover(square_convolution size, double density, bool tf32 = false) {
+  return {.name = "convolution by dots",
+          .shape = shape_text(size),
+          .density = density,
+          .dtype = bench::dtype_name<T>(tf32),
+          .prepare = [=](int) {
+            using namespace sara::cuda::detail;
+            auto const w = std::make_shared<work<T>>(bench::station_of(tf32), size, density);
+            auto const other =
+                std::make_shared<sara::cuda::buffer<float>>(w->at.gpu().template allocate<float>(w->store.count()));
+            auto const dy = w->dy_view(), x = w->x_view();
+            auto const shape = sara::conv2d_shape::of(w->weight(), dy.shape(), x.shape(), w->geometry());
+            bench::device_parts const gpu{w->at.gpu()};
+            bench::trial t;
+            t.tolerance = tolerance<T>(tf32);
+            t.sara = bench::on_device(w->at, "sara", w->store.bytes(), [=] {
+              dot_convolution(gpu.machine(), shape, dy, x, w->store.ref(), w->gradient.data());
+            });
+            t.peers.push_back(bench::on_device(
+                w->at, "sara by panels", w->store.bytes(),
+                [=] { panel_convolution<T>(gpu.machine(), shape, dy, x, w->store.ref(), other->data()); },
+                [=] { return w->difference(bench::taken_from(w->at, *other)); }));
+            t.flops = 2 * static_cast<double>(w->store.count() * size.along());
+            return t;
+          }};
 }
 
 std::vector<bench::benchmark> list() {
@@ -149,6 +192,12 @@ std::vector<bench::benchmark> list() {
         all.push_back(sampled<sara::bfloat16>(size, density, middle && kernel == 1, middle && kernel == 3));
         if (middle) all.push_back(sampled<float>(size, density, false, false, true));
       }
+  for (double const density : {0.001, 0.003, 0.006, 0.01, 0.023, 0.058}) {
+    square_convolution const size{640, 640, 32, 3, 4};
+    all.push_back(crossover<float>(size, density));
+    all.push_back(crossover<sara::bfloat16>(size, density));
+    all.push_back(crossover<float>(size, density, true));
+  }
   return all;
 }
 

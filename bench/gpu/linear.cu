@@ -168,12 +168,6 @@ bench::benchmark sampled(layer size, double density, bool starred, bool with_pyt
           .prepare = [=](int) { return prepare<T>(size, density, tf32, with_pytorch); }};
 }
 
-/// The parts of the library's product, which it chooses from by density.
-struct parts : device {
-  explicit parts(device const& gpu) : device{gpu} {}
-  using device::machine;
-};
-
 /// One dot product an entry against panels of the dense product: where the ratio passes 1 is the density to change
 /// over at (`dense_density` in sara/cuda/executor.cuh).
 template <class T>
@@ -194,7 +188,7 @@ bench::benchmark crossover(layer size, double density, bool starred, bool tf32 =
             };
             auto const dy = matrix("dY", w->dy, size.tokens, size.out);
             auto const x = matrix("X", w->x, size.tokens, size.in);
-            auto const gpu = parts{w->at.gpu()};
+            bench::device_parts const gpu{w->at.gpu()};
             bench::trial t;
             t.tolerance = tolerance<T>(tf32);
             t.sara = bench::on_device(w->at, "sara", w->bytes(),

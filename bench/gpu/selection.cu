@@ -74,7 +74,8 @@ struct is_below {
   }
 };
 
-/// cub::DeviceSelect::If over counted positions. As sara it allocates what it needs for each selection.
+/// cub::DeviceSelect::If over counted positions. Its memory, room for all that may be selected, is allocated before the
+/// clock runs; sara's is not.
 template <class T>
 bench::contender cub_select(shared_work<T> const& w) {
   struct found {
@@ -88,7 +89,6 @@ bench::contender cub_select(shared_work<T> const& w) {
                       "cub::DeviceSelect::If");
   };
   auto const peer = std::make_shared<found>();
-  // room for all that may be selected, as the number is not known before
   peer->positions = w->at.gpu().template allocate<std::int64_t>(w->size());
   peer->count = w->at.gpu().template allocate<std::int64_t>(1);
   std::size_t needed = 0;

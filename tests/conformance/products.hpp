@@ -169,6 +169,9 @@ TEST_CASE_TEMPLATE_DEFINE("a convolution's gradient for any geometry", Place, sa
     CHECK(convolution_fault<float, float>(backend, {{12, 9, 1, 1}, {1, 9, 3, 4}, {}}, 0.2) == "");
     // several panels of channels
     CHECK(convolution_fault<float, float>(backend, {{600, 500, 3, 3}, {1, 500, 2, 2}, {.padding = {1, 1}}}, 0.1) == "");
+    // several slices of pixels, one of which begins in an image and ends in the next
+    CHECK(convolution_fault<float, float>(backend, {{2, 512, 3, 3}, {2, 512, 48, 48}, {.padding = {1, 1}}}, 0.05) ==
+          "");
   }
 }
 

@@ -92,11 +92,13 @@ struct warp_executor : loop_executor {
 };
 using warp_device = sara::cuda::basic_device<warp_executor>;
 
-/// f on a device of dot products by warps and on one by loops.
+constexpr double never_dense = 2;
+
+/// f on a device of warps and on one of loops.
 template <class F>
-auto both(F const& f) {
-  constexpr double never_dense = 2;
-  return std::pair{f(warp_device{warp_executor{never_dense}}), f(sara::test::loop_device{loop_executor{never_dense}})};
+auto both(F const& f, double dense_density = never_dense) {
+  return std::pair{f(warp_device{warp_executor{dense_density}}),
+                   f(sara::test::loop_device{loop_executor{dense_density}})};
 }
 
 }  // namespace
@@ -122,7 +124,7 @@ TEST_CASE("a warp selects what a loop selects") {
   }
 }
 
-TEST_CASE_TEMPLATE("a warp's dot products are a loop's", T, float, double, sara::bfloat16) {
+TEST_CASE_TEMPLATE("a warp's products are a loop's", T, float, double, sara::bfloat16) {
   using R = sara::widened<T>;
   constexpr double bound = std::is_same_v<R, double> ? 1e-13 : 1e-5;
   SUBCASE("of a Linear layer") {
@@ -141,25 +143,30 @@ TEST_CASE_TEMPLATE("a warp's dot products are a loop's", T, float, double, sara:
   SUBCASE("of a convolution") {
     auto const dy = sara::test::uniform<T>("dy", 2 * 4 * 5 * 5), x = sara::test::uniform<T>("x", 2 * 3 * 5 * 5);
     std::vector<std::int64_t> const positions{0, 4, 13, 26, 27, 60, 107};
-    auto const [by_warps, by_loops] = both([&]<class Device>(Device const& device) {
-      sara::row_index<Device> const store{device, {4, 27}, positions.data(), std::ssize(positions)};
-      std::vector<R> gradient(positions.size());
-      sara::accumulate_conv2d(device, {4, 3, 3, 3}, sara::const_tensor_view{dy.data(), {2, 4, 5, 5}},
-                              sara::const_tensor_view{x.data(), {2, 3, 5, 5}}, {.padding = {1, 1}}, store.ref(),
-                              gradient.data());
-      return gradient;
-    });
-    CHECK(sara::test::difference(by_warps, by_loops, {bound, bound}) == "");
+    for (double const dense_density : {never_dense, 0.0}) {
+      CAPTURE(dense_density);
+      auto const [by_warps, by_loops] = both(
+          [&]<class Device>(Device const& device) {
+            sara::row_index<Device> const store{device, {4, 27}, positions.data(), std::ssize(positions)};
+            std::vector<R> gradient(positions.size());
+            sara::accumulate_conv2d(device, {4, 3, 3, 3}, sara::const_tensor_view{dy.data(), {2, 4, 5, 5}},
+                                    sara::const_tensor_view{x.data(), {2, 3, 5, 5}}, {.padding = {1, 1}}, store.ref(),
+                                    gradient.data());
+            return gradient;
+          },
+          dense_density);
+      CHECK(sara::test::difference(by_warps, by_loops, {bound, bound}) == "");
+    }
   }
 }
 
-TEST_CASE("a warp's sums of squares are a loop's") {
+TEST_CASE("a warp's norms are a loop's") {
   std::int64_t const size = 5000, count = 2;
   auto const x = sara::test::uniform<double>("squares", size * count);
-  auto const sums = [&](auto const& executor) {
+  auto const norms = [&](auto const& executor) {
     std::vector<double> out(static_cast<std::size_t>(count));
-    sara::cuda::detail::sum_squares(executor, x.data(), count, size, out.data());
+    sara::cuda::detail::root_of_squares(executor, x.data(), count, size, 2, out.data());
     return out;
   };
-  CHECK(sara::test::difference(sums(warp_executor{0}), sums(loop_executor{0}), {0, 1e-13}) == "");
+  CHECK(sara::test::difference(norms(warp_executor{0}), norms(loop_executor{0}), {0, 1e-13}) == "");
 }

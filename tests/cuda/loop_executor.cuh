@@ -96,11 +96,11 @@ class loop_executor {
       if (auto const bin = f(i); bin < cuda::detail::most_bins) ++bins[bin];
   }
 
-  template <Scalar T>
-  void transpose(T const* from, std::int64_t row_stride, std::int64_t rows, std::int64_t cols, T* to,
+  template <Scalar From, Scalar T>
+  void transpose(From const* from, std::int64_t row_stride, std::int64_t rows, std::int64_t cols, T* to,
                  std::int64_t pitch) const {
     for (std::int64_t r = 0; r < rows; ++r)
-      for (std::int64_t c = 0; c < cols; ++c) to[c * pitch + r] = from[r * row_stride + c];
+      for (std::int64_t c = 0; c < cols; ++c) to[c * pitch + r] = narrow<T>(widen(from[r * row_stride + c]));
   }
 
   template <Real C>

@@ -36,6 +36,12 @@ class device_meter {
   std::int64_t alive_ = 0, highest_ = 0;
 };
 
+/// The parts of the library's products, which it chooses from by density.
+struct device_parts : sara::cuda::device {
+  explicit device_parts(sara::cuda::device const& gpu) : device{gpu} {}
+  using device::machine;
+};
+
 /// Where contenders take turns: a device whose memory is counted, and what times work on its stream. Peers work on the
 /// same stream with memory from the same pool, and their cuBLAS has as much workspace as the library's.
 class station {

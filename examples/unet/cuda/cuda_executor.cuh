@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <new>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -70,9 +71,13 @@ class cuda_executor {
   /// @param narrow  convolutions round their factors to bfloat16
   /// @throws sara::cuda::error
   cuda_executor(sara::cuda::device device, bool narrow) : device_{std::move(device)}, narrow_{narrow} {
+    auto const here = enter();
     cublasHandle_t handle = nullptr;
     sara::cuda::check(cublasCreate(&handle), "cublasCreate");
-    blas_.reset(handle, [](cublasHandle_t h) { static_cast<void>(cublasDestroy(h)); });
+    blas_.reset(handle, [ordinal = device_.ordinal()](cublasHandle_t h) {
+      sara::cuda::detail::current_device const there{ordinal, std::nothrow};
+      static_cast<void>(cublasDestroy(h));
+    });
     sara::cuda::check(cublasSetStream(handle, device_.stream()), "cublasSetStream");
     int cache = 0;
     sara::cuda::check(cudaDeviceGetAttribute(&cache, cudaDevAttrL2CacheSize, device_.ordinal()),
@@ -98,6 +103,7 @@ class cuda_executor {
   void launch(std::int64_t rows, std::int64_t columns, F const& f) const {
     if (rows == 0 || columns == 0) return;
     require_size("launch", columns);
+    auto const here = enter();
     auto const blocks = static_cast<unsigned>((columns + detail::block_size - 1) / detail::block_size);
     auto const height = static_cast<unsigned>(std::min<std::int64_t>(rows, 65535));
     detail::run_bodies<<<dim3{blocks, height}, detail::block_size, 0, device_.stream()>>>(rows, columns, f);
@@ -109,6 +115,7 @@ class cuda_executor {
     if (rows == 0) return;
     require_size("reduce", columns);
     require_size("reduce", rows);
+    auto const here = enter();
     // A warp is enough for a short row, and leaves the others of its block to other rows.
     constexpr int narrow_width = 32;
     auto const blocks = [&](std::int64_t rows_of_block) {
@@ -127,6 +134,7 @@ class cuda_executor {
   template <class Operand>
   void multiply(matrix_product<float, Operand> const& p) const {
     if (p.rows == 0 || p.columns == 0 || p.count == 0) return;
+    auto const here = enter();
     // Row-major is the transpose in column-major: Cᵀ = Bᵀ Aᵀ.
     auto const operation = [](factor<Operand> const& f) { return f.transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
     auto const type = detail::data_type<Operand>();
@@ -147,6 +155,10 @@ class cuda_executor {
   [[nodiscard]] std::int64_t column_room() const { return column_room_; }
 
  private:
+  /// Makes the device the current one until the result ends.
+  [[nodiscard]] sara::cuda::detail::current_device enter() const {
+    return sara::cuda::detail::current_device{device_.ordinal()};
+  }
   /// Bodies get their column in 32 bits.
   static void require_size(char const* what, std::int64_t size) {
     constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();

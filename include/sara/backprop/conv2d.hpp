@@ -56,7 +56,7 @@ template <TensorBackend Backend, Positions P, Real R>
 void accumulate_conv2d_bias(Backend const& backend, const_tensor_view const& dy, P positions, R* gradient) {
   detail::require<shape_error>(dy.rank() == 4, "conv2d bias: expected dY [batch, out, height, width], got ",
                                dy.shape());
-  detail::ones<Backend, R> const one{backend};
+  detail::ones<Backend> const one{backend, dy.type()};
   accumulate_conv2d(backend, {dy.shape()[1], 1, 1, 1}, dy, one.view({dy.shape()[0], 1, dy.shape()[2], dy.shape()[3]}),
                     {}, positions, gradient);
 }

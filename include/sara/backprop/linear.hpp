@@ -66,7 +66,7 @@ void accumulate_linear(Backend const& backend, const_tensor_view const& dy, cons
 /// Complexity: 2 · count · batch flops, and the plan of the positions, made anew.
 template <TensorBackend Backend, Positions P, Real R>
 void accumulate_linear_bias(Backend const& backend, const_tensor_view const& dy, P positions, R* gradient) {
-  detail::ones<Backend, R> const one{backend};
+  detail::ones<Backend> const one{backend, dy.type()};
   accumulate_linear(backend, dy, one.view({detail::leading(dy.shape()), 1}), positions, gradient);
 }
 

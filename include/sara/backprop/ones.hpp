@@ -4,32 +4,38 @@
 #include <cstdint>
 
 #include <sara/backend/concept.hpp>
+#include <sara/tensor/dtype.hpp>
 #include <sara/tensor/view.hpp>
 
 namespace sara::detail {
 
-template <Real R>
+template <Scalar T>
 struct set_one {
-  R* to;
-  SARA_HOST_DEVICE void operator()(std::int64_t i, std::int64_t) const { to[i] = R{1}; }
+  T* to;
+  SARA_HOST_DEVICE void operator()(std::int64_t i, std::int64_t) const { to[i] = narrow<T>(widened<T>{1}); }
 };
 
 /// A tensor of ones of any extents that holds a single element: its strides are zero.
-/// A bias is the weight of an input that is always one; with this it needs no kernel of its own.
-template <TensorBackend Backend, Real R>
+/// A bias is the weight of an input that is always one; with this it needs no kernel of its own. Of dY's dtype, so that
+/// the product converts neither.
+template <TensorBackend Backend>
 class ones {
  public:
-  explicit ones(Backend const& backend) : one_{backend.template allocate<R>(1)} {
-    for_each(backend, all_positions{1}, set_one<R>{one_.data()});
+  ones(Backend const& backend, dtype type) : type_{type}, one_{backend.template allocate<double>(1)} {
+    visit(type_,
+          [&]<class T>() { for_each(backend, all_positions{1}, set_one<T>{reinterpret_cast<T*>(one_.data())}); });
   }
   [[nodiscard]] const_tensor_view view(extents const& shape) const {
     extents stride = shape;
     for (int d = 0; d < shape.rank(); ++d) stride[d] = 0;
-    return const_tensor_view{one_.data(), shape, stride, Backend::where};
+    return visit(type_, [&]<class T>() {
+      return const_tensor_view{reinterpret_cast<T const*>(one_.data()), shape, stride, Backend::where};
+    });
   }
 
  private:
-  typename Backend::template buffer<R> one_;
+  dtype type_;
+  typename Backend::template buffer<double> one_;  // room for any dtype
 };
 
 }  // namespace sara::detail

@@ -103,7 +103,10 @@ class basic_device {
     detail::polar_factors(machine_, engine, matrices, weight);
   }
 
-  void synchronize() const { machine_.synchronize(); }
+  void synchronize() const {
+    auto const here = machine_.enter();
+    machine_.synchronize();
+  }
 
  protected:
   [[nodiscard]] Executor const& machine() const noexcept { return machine_; }
@@ -124,8 +127,9 @@ struct device_options {
 /// A CUDA device as a backend: one stream, its memory, cuBLAS and cuSOLVER on it.
 ///
 /// Copies share all of these; a buffer keeps them alive. All work goes to the stream in order, none to another, and
-/// nothing waits but what the contract of TensorBackend says. Threads may use copies one at a time; work of
-/// several devices or streams at a time takes one device object each.
+/// nothing waits but what the contract of TensorBackend says. So tensors that another stream writes must be ready on
+/// this one (cudaStreamWaitEvent, or a borrowed stream that both share), and stay until the work handed over has ended.
+/// Threads may use copies one at a time; work of several devices or streams at a time takes one device object each.
 ///
 /// A training step can be captured in a CUDA graph once a step has run before, by which plans and columns exist:
 /// not with exact_svd, not with embeddings (their index is in host memory), not one that reselects. Replaying a
@@ -136,7 +140,7 @@ struct device_options {
 /// Memory: 32 MiB for cuBLAS; beside that, what each primitive takes until its work has ended, from the allocator.
 class device : public basic_device<detail::stream_executor> {
  public:
-  /// A non-blocking stream of its own on the calling thread's current device.
+  /// A non-blocking stream of its own on the calling thread's current device: it does not wait for the default stream.
   /// @throws error
   explicit device(device_options options = {}) : basic_device{on(std::nullopt, std::move(options))} {}
   /// Borrows a stream, which must outlive the device and its buffers; null is the current device's default stream,

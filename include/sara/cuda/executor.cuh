@@ -44,9 +44,11 @@ namespace sara::cuda::detail {
 
 /// From which density on the dense product is expected to be faster than one dot product an entry.
 ///
-/// A dot product loads two numbers for each multiply-add, from the second-level cache, which gives 4 to 6 TB/s on
-/// sm_80 and sm_90: 1 to 1.5 TFLOP/s in float32, half of that in float64, twice in 16 bits. Against these stand 20 to
-/// 60 TFLOP/s of a dense product in float32 and float64, 150 to 400 in TF32, 300 to 800 in 16 bits. Not measured.
+/// A dot product loads two numbers for each multiply-add, from the second-level cache, which gives 4 to 6 TB/s on an
+/// A100 or H100: 1 to 1.5 TFLOP/s in float32, half of that in float64, twice in 16 bits. Against these stand 20 to 60
+/// TFLOP/s of their dense product in float32 and float64, 150 to 400 in TF32, 300 to 800 in 16 bits. Not measured.
+/// Cards with 1/32 to 1/64 of their float32 rate in float64 (GeForce, L4, L40S) make dots and products of float64 at
+/// about 1 TFLOP/s, so that there dots pay at any density.
 [[nodiscard]] inline double dense_density(dtype type, bool tf32) {
   switch (type) {
     case dtype::float64:
@@ -177,17 +179,23 @@ class stream_executor {
     check_launch("count_bins");
   }
 
-  /// to[c · pitch + r] = from[r · row_stride + c] for r < rows, c < cols.
-  template <Scalar T>
-  void transpose(T const* from, std::int64_t row_stride, std::int64_t rows, std::int64_t cols, T* to,
+  /// to[c · pitch + r] = from[r · row_stride + c] for r < rows, c < cols; of another dtype where T is a Real.
+  template <Scalar From, Scalar T>
+  void transpose(From const* from, std::int64_t row_stride, std::int64_t rows, std::int64_t cols, T* to,
                  std::int64_t pitch) const {
-    using bits = std::conditional_t<sizeof(T) == 8, std::uint64_t,
-                                    std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint16_t>>;
     auto const tiles = ((rows + tile_side - 1) / tile_side) * ((cols + tile_side - 1) / tile_side);
     if (tiles == 0) return;
-    transpose_tiles<<<static_cast<unsigned>(tiles), tile_side * tile_rows, 0, stream()>>>(
-        reinterpret_cast<bits const*>(from), row_stride, rows, cols, reinterpret_cast<bits*>(to), pitch);
-    check_launch("transpose_tiles");
+    auto const launch = [&](auto elements, auto* result) {
+      transpose_tiles<<<static_cast<unsigned>(tiles), tile_side * tile_rows, 0, stream()>>>(elements, row_stride, rows,
+                                                                                            cols, result, pitch);
+      check_launch("transpose_tiles");
+    };
+    if constexpr (!std::is_same_v<From, T>)
+      launch(converted_elements<From, T>{from}, to);
+    else if constexpr (Real<T>)
+      launch(from, to);
+    else
+      launch(reinterpret_cast<std::uint16_t const*>(from), reinterpret_cast<std::uint16_t*>(to));
   }
 
   /// C = a · b + keep · C, row-major, C [count, rows, cols] without gaps between matrices; sums in C's type.

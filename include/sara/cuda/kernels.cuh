@@ -99,12 +99,19 @@ static __global__ void __launch_bounds__(block_threads) count_bins(std::int64_t 
 inline constexpr int tile_side = 32;
 inline constexpr int tile_rows = 8;
 
+/// Elements in another dtype.
+template <Scalar From, Scalar T>
+struct converted_elements {
+  From const* from;
+  [[nodiscard]] SARA_HOST_DEVICE T operator[](std::int64_t i) const { return narrow<T>(widen(from[i])); }
+};
+
 /// to[c · pitch + r] = from[r · row_stride + c], a tile of 32 by 32 a block, by way of shared memory, so that both
 /// sides are read and written in whole lines.
-/// @tparam T  an unsigned integer of the element's size
-template <class T>
+/// @tparam T  a number: types with a constructor cannot be shared
+template <class Elements, class T>
 static __global__ void __launch_bounds__(tile_side* tile_rows)
-    transpose_tiles(T const* from, std::int64_t row_stride, std::int64_t rows, std::int64_t cols, T* to,
+    transpose_tiles(Elements from, std::int64_t row_stride, std::int64_t rows, std::int64_t cols, T* to,
                     std::int64_t pitch) {
   __shared__ T tile[tile_side][tile_side + 1];
   auto const tiles_across = (cols + tile_side - 1) / tile_side;

@@ -78,29 +78,29 @@ struct square_chunk {
   }
 };
 
-/// sums[m] = Σ of the parts of matrix m
-struct add_chunks {
+/// roots[m] = (Σ of the parts of matrix m)^(1 / degree)
+struct root_of_chunks {
   double const* parts;
   std::int64_t chunks;
-  double* sums;
+  double degree;
+  double* roots;
   template <class Lanes>
   SARA_HOST_DEVICE void operator()(std::int64_t m, Lanes lanes) const {
     double sum = 0;
     for (auto k = static_cast<std::int64_t>(lanes.id); k < chunks; k += Lanes::count) sum += parts[m * chunks + k];
     sum = lanes.sum(sum);
-    if (lanes.id == 0) sums[m] = sum;
+    if (lanes.id == 0) roots[m] = std::pow(sum, 1 / degree);
   }
 };
 
-/// x[i] /= power^(1 / degree) of its matrix, where that is not zero.
+/// x[i] /= root of its matrix, where that is not zero.
 template <Real C>
 struct divide_by_root {
   C* x;
   std::int64_t size;  // of a matrix
-  double const* power;
-  double degree;
+  double const* roots;
   SARA_HOST_DEVICE void operator()(std::int64_t i) const {
-    auto const root = std::pow(power[i / size], 1 / degree);
+    auto const root = roots[i / size];
     if (root != 0) x[i] = static_cast<C>(static_cast<double>(x[i]) / root);
   }
 };
@@ -167,13 +167,14 @@ template <class Executor, Real C>
   return operand::of(x.data(), side, false, side * side);
 }
 
-/// sums[m] = Σ x² of matrix m. Extra memory: a double for 4,096 entries.
+/// roots[m] = (Σ x² of matrix m)^(1 / degree). Extra memory: a double for 4,096 entries.
 template <class Executor, Real C>
-void sum_squares(Executor const& machine, C const* x, std::int64_t count, std::int64_t size, double* sums) {
+void root_of_squares(Executor const& machine, C const* x, std::int64_t count, std::int64_t size, double degree,
+                     double* roots) {
   auto const chunks = (size + chunk_entries - 1) / chunk_entries;
   auto parts = machine.template scratch<double>(count * chunks);
   machine.call_each_by_lanes(count * chunks, square_chunk<C>{x, size, chunks, parts.data()});
-  machine.call_each_by_lanes(count, add_chunks{parts.data(), chunks, sums});
+  machine.call_each_by_lanes(count, root_of_chunks{parts.data(), chunks, degree, roots});
 }
 
 template <Real C, class Executor, class Matrix>
@@ -193,25 +194,25 @@ template <Real C, class Executor, class Matrix>
 }
 
 /// Divides each by its Frobenius norm, then by a bound of its largest singular value: with G = A Aᵀ,
-/// σ₁⁸ <= ‖G²‖_F² <= m σ₁⁸. The largest is between 0.4 and 1 afterwards, whatever the scale of the values.
+/// σ₁⁸ <= ‖G²‖_F² <= m σ₁⁸. The largest is between m^(-1/8) and 1 afterwards, whatever the scale of the values.
 template <class Executor, Real C>
 void scale(Executor const& machine, dense_matrices<Executor, C>& a) {
   auto const m = a.rows;
-  auto sums = machine.template scratch<double>(a.count);
+  auto roots = machine.template scratch<double>(a.count);
   auto gram = machine.template scratch<C>(a.count * m * m);
   auto square = machine.template scratch<C>(a.count * m * m);
   auto const g = squares<Executor, C>(gram, m);
-  sum_squares(machine, a.x.data(), a.count, a.size(), sums.data());
-  machine.call_each(a.entries(), divide_by_root<C>{a.x.data(), a.size(), sums.data(), 2});
+  root_of_squares(machine, a.x.data(), a.count, a.size(), 2, roots.data());
+  machine.call_each(a.entries(), divide_by_root<C>{a.x.data(), a.size(), roots.data()});
   machine.multiply(a.gram_shape(), a.as_operand(), a.as_operand(true), C{0}, gram.data(), m);
   machine.multiply(a.square_shape(), g, g, C{0}, square.data(), m);
-  sum_squares(machine, square.data(), a.count, m * m, sums.data());
-  machine.call_each(a.entries(), divide_by_root<C>{a.x.data(), a.size(), sums.data(), 8});
+  root_of_squares(machine, square.data(), a.count, m * m, 8, roots.data());
+  machine.call_each(a.entries(), divide_by_root<C>{a.x.data(), a.size(), roots.data()});
 }
 
-/// Smallest singular value, beside a largest of at most 1, that the iterations bring to one; those below end between
-/// zero and one.
-inline constexpr double smallest_resolved = 1e-7;
+/// Smallest singular value, of a scaled matrix, that the iterations bring to one; those below end between zero and one.
+/// It is one of 1e-7 of the largest while m^(-1/8) is at least 0.3: up to a shorter side of 15,000.
+inline constexpr double smallest_resolved = 3e-8;
 
 /// x ← b/c x + (a - b/c) (I + c x²)⁻¹ x: the best rational functions of that degree, one after the other.
 struct halley_step {
@@ -234,7 +235,7 @@ struct halley_step {
 }
 
 /// A ← U_r V_rᵀ by QDWH with a Cholesky factorisation each step, in double.
-/// 6 steps of about 4 m² n + m³/3 flops, m the shorter side. Extra memory: a dense matrix and two squares each.
+/// 5 steps of about 4 m² n + m³/3 flops, m the shorter side. Extra memory: a dense matrix and two squares each.
 template <class Executor>
 void iterate(Executor const& machine, qdwh, dense_matrices<Executor, double>& a) {
   scale(machine, a);

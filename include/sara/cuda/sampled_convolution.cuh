@@ -30,141 +30,186 @@ struct image_entries {
   }
 };
 
-/// Where a tap of the kernel reads for a pixel of the output; none in the padding.
-struct tap_geometry {
-  conv2d_shape shape;
-  [[nodiscard]] SARA_HOST_DEVICE std::int64_t input(int d, std::int64_t out, std::int64_t tap) const {
-    auto const& g = shape.geometry;
-    return out * number(g.stride, d) + tap * number(g.dilation, d) - number(g.padding, d);
-  }
-  [[nodiscard]] SARA_HOST_DEVICE bool inside(std::int64_t y, std::int64_t x) const {
-    return y >= 0 && y < shape.height && x >= 0 && x < shape.width;
-  }
-  [[nodiscard]] SARA_HOST_DEVICE std::int64_t taps() const { return number(shape.kernel, 0) * number(shape.kernel, 1); }
+/// Of an array of two, whose operator[] is the host's.
+[[nodiscard]] SARA_HOST_DEVICE inline std::int64_t number(std::array<std::int64_t, 2> const& a, int d) {
+  return reinterpret_cast<std::int64_t const*>(&a)[d];
+}
+[[nodiscard]] SARA_HOST_DEVICE inline std::int64_t taps_of(conv2d_shape const& s) {
+  return number(s.kernel, 0) * number(s.kernel, 1);
+}
 
-  /// of an array of two, whose operator[] is the host's
-  [[nodiscard]] SARA_HOST_DEVICE static std::int64_t number(std::array<std::int64_t, 2> const& a, int d) {
-    return reinterpret_cast<std::int64_t const*>(&a)[d];
+/// Every step-th pixel of the output, image after image, by carries: a division of 64 bits costs more than all else
+/// that is done at a pixel.
+class pixel_walk {
+ public:
+  SARA_HOST_DEVICE pixel_walk(conv2d_shape const& s, std::int64_t first, std::int64_t step)
+      : height_{s.out_height}, width_{s.out_width}, at_{pixel(first)}, step_{pixel(step)} {}
+
+  [[nodiscard]] SARA_HOST_DEVICE std::int64_t image() const { return at_.n; }
+  [[nodiscard]] SARA_HOST_DEVICE std::int64_t y() const { return at_.y; }
+  [[nodiscard]] SARA_HOST_DEVICE std::int64_t x() const { return at_.x; }
+  SARA_HOST_DEVICE void advance() {
+    at_ = {at_.n + step_.n, at_.y + step_.y, at_.x + step_.x};
+    if (at_.x >= width_) at_ = {at_.n, at_.y + 1, at_.x - width_};
+    if (at_.y >= height_) at_ = {at_.n + 1, at_.y - height_, at_.x};
   }
+
+ private:
+  struct place {
+    std::int64_t n, y, x;
+  };
+  [[nodiscard]] SARA_HOST_DEVICE place pixel(std::int64_t i) const {
+    return {i / width_ / height_, i / width_ % height_, i % width_};
+  }
+
+  std::int64_t height_, width_;
+  place at_, step_;
+};
+
+/// What one channel and tap of the kernel reads of X.
+template <class T>
+class tap_entries {
+ public:
+  SARA_HOST_DEVICE tap_entries(conv2d_shape const& s, image_entries<T> const& x, std::int64_t channel, std::int64_t tap)
+      : shape_{s},
+        x_{x},
+        channel_{channel},
+        top_{first(0, tap / number(s.kernel, 1))},
+        left_{first(1, tap % number(s.kernel, 1))} {}
+
+  /// For a pixel of the output; null in the padding.
+  [[nodiscard]] SARA_HOST_DEVICE T const* at(pixel_walk const& pixel) const {
+    auto const y = top_ + pixel.y() * number(shape_.geometry.stride, 0);
+    auto const x = left_ + pixel.x() * number(shape_.geometry.stride, 1);
+    bool const inside = y >= 0 && y < shape_.height && x >= 0 && x < shape_.width;
+    return inside ? &x_.at(pixel.image(), channel_, y, x) : nullptr;
+  }
+
+ private:
+  [[nodiscard]] SARA_HOST_DEVICE std::int64_t first(int d, std::int64_t tap) const {
+    return tap * number(shape_.geometry.dilation, d) - number(shape_.geometry.padding, d);
+  }
+
+  conv2d_shape const& shape_;
+  image_entries<T> const& x_;
+  std::int64_t channel_, top_, left_;
 };
 
 /// out[j] += Σ_{n, y, x} dY[n, row_j, y, x] · X at the entry's channel and tap. Lanes take neighbouring pixels.
+/// 2 flops for every two loads.
 template <Positions P, class T, Real R>
 struct dot_taps {
   P positions;
-  tap_geometry geometry;
+  conv2d_shape shape;
   image_entries<T> dy;
   image_entries<T> x;
   R* out;
 
   template <class Lanes>
   SARA_HOST_DEVICE void operator()(std::int64_t slot, Lanes lanes) const {
-    auto const& s = geometry.shape;
-    auto const kernel_width = tap_geometry::number(s.kernel, 1);
+    auto const taps = taps_of(shape);
     auto const position = positions.position(slot);
     auto const row = position / positions.shape().cols;
     auto const col = position % positions.shape().cols;
-    auto const tap = col % geometry.taps();
-    auto const channel = row / s.out_per_group() * s.in_per_group() + col / geometry.taps();
-    auto const pixels = s.out_height * s.out_width;
+    tap_entries<T> const tap{shape, x, row / shape.out_per_group() * shape.in_per_group() + col / taps, col % taps};
     R sum = 0;
-    for (auto p = static_cast<std::int64_t>(lanes.id); p < s.batch * pixels; p += Lanes::count) {
-      auto const n = p / pixels;
-      auto const out_y = p % pixels / s.out_width;
-      auto const out_x = p % s.out_width;
-      auto const in_y = geometry.input(0, out_y, tap / kernel_width);
-      auto const in_x = geometry.input(1, out_x, tap % kernel_width);
-      if (geometry.inside(in_y, in_x))
-        sum += static_cast<R>(widen(dy.at(n, row, out_y, out_x))) * static_cast<R>(widen(x.at(n, channel, in_y, in_x)));
-    }
+    for (pixel_walk pixel{shape, lanes.id, Lanes::count}; pixel.image() < shape.batch; pixel.advance())
+      if (T const* const input = tap.at(pixel))
+        sum += static_cast<R>(widen(dy.at(pixel.image(), row, pixel.y(), pixel.x()))) * static_cast<R>(widen(*input));
     auto const total = lanes.sum(sum);
     if (lanes.id == 0) out[slot] += total;
   }
 };
 
-/// to[k, (n, p)] = X at channel and tap k of a run, for pixel p of image n of a slice: im2col, transposed.
+/// Pixels that the lanes of a warp copy of a row.
+inline constexpr std::int64_t pixels_per_warp = 1024;
+
+/// Pixels [first, first + count) of all images, one image after the other.
+struct pixel_slice {
+  std::int64_t first, count;
+  [[nodiscard]] SARA_HOST_DEVICE std::int64_t parts() const { return (count + pixels_per_warp - 1) / pixels_per_warp; }
+};
+
+/// to[k, p] = X at channel and tap k, counted from a channel on, for pixel p of a slice: im2col, transposed.
+/// An entry is read, mostly from cache, and one written.
 template <class T>
 struct copy_taps {
-  tap_geometry geometry;
+  conv2d_shape shape;
   image_entries<T> x;
-  std::int64_t first_channel, first_image, pixels, columns;  // columns: images of the slice times pixels
+  std::int64_t first_channel;
+  pixel_slice slice;
   T* to;
-  SARA_HOST_DEVICE void operator()(std::int64_t i) const {
-    auto const k = i / columns;
-    auto const n = i % columns / pixels;
-    auto const p = i % columns % pixels;
-    auto const tap = k % geometry.taps();
-    auto const kernel_width = tap_geometry::number(geometry.shape.kernel, 1);
-    auto const in_y = geometry.input(0, p / geometry.shape.out_width, tap / kernel_width);
-    auto const in_x = geometry.input(1, p % geometry.shape.out_width, tap % kernel_width);
-    to[i] = geometry.inside(in_y, in_x) ? x.at(first_image + n, first_channel + k / geometry.taps(), in_y, in_x)
-                                        : narrow<T>(widened<T>{0});
+
+  template <class Lanes>
+  SARA_HOST_DEVICE void operator()(std::int64_t i, Lanes lanes) const {
+    auto const k = i / slice.parts();
+    auto const begin = i % slice.parts() * pixels_per_warp;
+    auto const end = begin + pixels_per_warp < slice.count ? begin + pixels_per_warp : slice.count;
+    auto const taps = taps_of(shape);
+    tap_entries<T> const tap{shape, x, first_channel + k / taps, k % taps};
+    pixel_walk pixel{shape, slice.first + begin + lanes.id, Lanes::count};
+    for (auto p = begin + lanes.id; p < end; p += Lanes::count, pixel.advance()) {
+      T const* const input = tap.at(pixel);
+      to[k * slice.count + p] = input ? *input : narrow<T>(widened<T>{0});
+    }
   }
 };
 
-/// to[c, (n, p)] = dY[n, c, p], for the channels of a group and the images of a slice.
-template <class T>
-struct copy_channels {
-  image_entries<T> dy;
-  std::int64_t first_channel, first_image, width, pixels, columns;
-  T* to;
-  SARA_HOST_DEVICE void operator()(std::int64_t i) const {
-    auto const n = i % columns / pixels;
-    auto const p = i % columns % pixels;
-    to[i] = dy.at(first_image + n, first_channel + i / columns, p / width, p % width);
-  }
-};
-
-/// out[j] += panel[row_j - first row, col_j - first column] where that is inside the panel.
+/// out[j] += panel[row_j - first row, col_j - first column] for the slots of a row that are inside the panel.
 template <Positions P, Real R>
 struct gather_columns {
   P positions;
   R const* panel;
-  std::int64_t first_row, rows, first_col, cols;
+  std::int64_t first_row, first_col, cols;
   R* out;
-  SARA_HOST_DEVICE void operator()(std::int64_t slot) const {
-    auto const position = positions.position(slot);
-    auto const row = position / positions.shape().cols - first_row;
-    auto const col = position % positions.shape().cols - first_col;
-    if (row >= 0 && row < rows && col >= 0 && col < cols) out[slot] += panel[row * cols + col];
+
+  template <class Lanes>
+  SARA_HOST_DEVICE void operator()(std::int64_t row, Lanes lanes) const {
+    auto const first_position = (first_row + row) * positions.shape().cols + first_col;
+    auto const last = positions.lower_bound(first_position + cols);
+    for (auto slot = positions.lower_bound(first_position) + lanes.id; slot < last; slot += Lanes::count)
+      out[slot] += panel[row * cols + positions.position(slot) - first_position];
   }
 };
 
-/// The dense product by panels of input channels: taps of some channels are copied once, for some images at a time,
+/// The dense product by panels of input channels: taps of some channels are copied once, for some pixels at a time,
 /// multiplied with dY, and the panel gathered at once.
-/// 2 · out · in / groups · taps · pixels flops. Extra memory: a panel, and the copies of a slice of images, 32 MiB each
-/// (more only where one image and channel exceed that).
+/// 2 · out · in / groups · taps · pixels flops. Extra memory: a panel, and the copies of a slice of pixels, 32 MiB
+/// each.
 template <Scalar T, class Executor, Positions P, Real R>
 void panel_convolution(Executor const& machine, conv2d_shape const& shape, const_tensor_view const& dy,
                        const_tensor_view const& x, P positions, R* out) {
-  tap_geometry const geometry{shape};
-  image_entries<T> const from_dy{dy}, from_x{x};
-  auto const taps = geometry.taps();
+  auto const taps = taps_of(shape);
   auto const rows = shape.out_per_group();
-  auto const pixels = shape.out_height * shape.out_width;
-  auto const size = static_cast<std::int64_t>(sizeof(T));
+  auto const pixels = shape.batch * shape.out_height * shape.out_width;
   auto const channels = std::clamp<std::int64_t>(panel_bytes / (rows * taps * static_cast<std::int64_t>(sizeof(R))), 1,
                                                  shape.in_per_group());
-  auto const images =
-      std::clamp<std::int64_t>(copy_bytes / (std::max(channels * taps, rows) * pixels * size), 1, shape.batch);
+  auto const pixel_bytes = std::max(channels * taps, rows) * static_cast<std::int64_t>(sizeof(T));
+  auto const most = whole_tiles(copy_bytes / pixel_bytes, pixels);
   auto panel = machine.template scratch<R>(rows * channels * taps);
-  auto columns = machine.template scratch<T>(channels * taps * images * pixels);
-  auto channel_major = machine.template scratch<T>(rows * images * pixels);
+  auto columns = machine.template scratch<T>(channels * taps * most);
+  auto channel_major = machine.template scratch<T>(rows * most);
+  // dY as a 1x1 convolution reads it
+  conv2d_shape const output{shape.batch,     shape.out, shape.out_height,
+                            shape.out_width, shape.out, shape.out_height,
+                            shape.out_width, {1, 1},    {}};
+  auto const copy = [&](conv2d_shape const& from, const_tensor_view const& images, std::int64_t first_channel,
+                        std::int64_t count, pixel_slice slice, T* to) {
+    machine.call_each_by_lanes(count * slice.parts(),
+                               copy_taps<T>{from, image_entries<T>{images}, first_channel, slice, to});
+  };
   for (std::int64_t group = 0; group < shape.geometry.groups; ++group)
     for (std::int64_t c = 0; c < shape.in_per_group(); c += channels) {
       auto const width = std::min(channels, shape.in_per_group() - c) * taps;
-      for (std::int64_t n = 0; n < shape.batch; n += images) {
-        auto const count = std::min(images, shape.batch - n) * pixels;
-        machine.call_each(width * count, copy_taps<T>{geometry, from_x, group * shape.in_per_group() + c, n, pixels,
-                                                      count, columns.data()});
-        if (c == 0 || images < shape.batch)
-          machine.call_each(rows * count, copy_channels<T>{from_dy, group * rows, n, shape.out_width, pixels, count,
-                                                           channel_major.data()});
-        machine.multiply({rows, width, count}, operand::of(channel_major.data(), count),
-                         operand::of(columns.data(), count, true), n == 0 ? R{0} : R{1}, panel.data(), width);
+      for (std::int64_t first = 0; first < pixels; first += most) {
+        pixel_slice const slice{first, std::min(most, pixels - first)};
+        copy(shape, x, group * shape.in_per_group() + c, width, slice, columns.data());
+        if (c == 0 || most < pixels) copy(output, dy, group * rows, rows, slice, channel_major.data());
+        machine.multiply({rows, width, slice.count}, operand::of(channel_major.data(), slice.count),
+                         operand::of(columns.data(), slice.count, true), first == 0 ? R{0} : R{1}, panel.data(), width);
       }
-      machine.call_each(positions.count(),
-                        gather_columns<P, R>{positions, panel.data(), group * rows, rows, c * taps, width, out});
+      machine.call_each_by_lanes(rows,
+                                 gather_columns<P, R>{positions, panel.data(), group * rows, c * taps, width, out});
     }
 }
 
@@ -195,7 +240,7 @@ template <class From, class T>
 struct convert_images {
   entries<From const> from;
   T* to;
-  SARA_HOST_DEVICE void operator()(std::int64_t i) const { to[i] = narrow<T>(static_cast<widened<T>>(widen(from[i]))); }
+  SARA_HOST_DEVICE void operator()(std::int64_t i) const { to[i] = narrow<T>(widen(from[i])); }
 };
 
 /// Images [first, first + count) of an NCHW tensor, dense in R.
@@ -218,7 +263,7 @@ template <class Executor, Positions P, Real R>
 void dot_convolution(Executor const& machine, conv2d_shape shape, const_tensor_view const& dy,
                      const_tensor_view const& x, P positions, R* out) {
   auto const add = [&]<class T>(image_entries<T> const& left, image_entries<T> const& right) {
-    machine.call_each_by_lanes(positions.count(), dot_taps<P, T, R>{positions, tap_geometry{shape}, left, right, out});
+    machine.call_each_by_lanes(positions.count(), dot_taps<P, T, R>{positions, shape, left, right, out});
   };
   if (dy.type() == x.type()) {
     visit(dy.type(), [&]<class T>() { add(image_entries<T>{dy}, image_entries<T>{x}); });

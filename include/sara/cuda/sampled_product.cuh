@@ -18,11 +18,17 @@ namespace sara::cuda::detail {
 /// Bytes of a panel of the dense product in float32: small enough to be gathered from the second-level cache (40 MB and
 /// more on sm_80 and later), in float64 too, large enough for full tiles.
 inline constexpr std::int64_t panel_bytes = std::int64_t{8} << 20;
-/// Rows of cuBLAS's common tiles: a panel has a whole number of them.
-inline constexpr std::int64_t tile_rows_of_blas = 128;
-
 /// Bytes of operands that are brought into another order at a time.
 inline constexpr std::int64_t copy_bytes = std::int64_t{32} << 20;
+
+/// Rows of cuBLAS's common tiles.
+inline constexpr std::int64_t tile_rows_of_blas = 128;
+
+/// As many of `all` as are wanted, a whole number of tiles where that is a part, at least one.
+[[nodiscard]] inline std::int64_t whole_tiles(std::int64_t wanted, std::int64_t all) {
+  if (wanted >= all) return all;
+  return std::max<std::int64_t>(wanted > tile_rows_of_blas ? wanted - wanted % tile_rows_of_blas : wanted, 1);
+}
 
 /// A strided matrix of a known type, by address.
 template <class T>
@@ -107,8 +113,7 @@ template <class Executor, Positions P>
   row_panels out;
   if (shape.size() == 0) return out;
   auto const row_bytes = shape.cols * static_cast<std::int64_t>(sizeof(float));
-  out.rows = std::clamp<std::int64_t>(panel_bytes / row_bytes, 1, shape.rows);
-  if (out.rows < shape.rows && out.rows > tile_rows_of_blas) out.rows -= out.rows % tile_rows_of_blas;
+  out.rows = whole_tiles(panel_bytes / row_bytes, shape.rows);
   auto const panels = (shape.rows + out.rows - 1) / out.rows;
   out.first_slot = {0, positions.count()};
   if (panels == 1) return out;
@@ -154,15 +159,14 @@ void panel_product(Executor const& machine, sara::detail::strided_matrix const& 
   }
 }
 
-/// to[c, r] = from[r, c]
+/// to[c, r] = from[r, c], where rows are not neighbours in memory.
 template <class From, class T>
 struct convert_transposed {
   matrix_entries<From> from;
   std::int64_t rows;
   T* to;
   SARA_HOST_DEVICE void operator()(std::int64_t i) const {
-    to[i] =
-        narrow<T>(static_cast<widened<T>>(widen(from.data[i % rows * from.row_stride + i / rows * from.col_stride])));
+    to[i] = narrow<T>(widen(from.data[i % rows * from.row_stride + i / rows * from.col_stride]));
   }
 };
 
@@ -172,23 +176,22 @@ class batch_contiguous {
  public:
   batch_contiguous(Executor const& machine, sara::detail::strided_matrix const& m, std::int64_t most_rows)
       : machine_{machine}, matrix_{m} {
-    converts_ = m.tensor.type() != dtype_of<T>;
-    if (converts_ || (is_row_major(m) && m.cols > 1 && m.rows > 1))
+    if (m.tensor.type() != dtype_of<T> || (is_row_major(m) && m.cols > 1 && m.rows > 1))
       copy_ = machine.template scratch<T>(m.cols * std::min(most_rows, m.rows));
   }
 
   /// Rows [first, first + count).
   [[nodiscard]] matrix_entries<T> rows(std::int64_t first, std::int64_t count) {
-    if (converts_) {
-      visit(matrix_.tensor.type(), [&]<class From>() {
-        machine_.call_each(count * matrix_.cols,
-                           convert_transposed<From, T>{entries_from<From>(first), count, copy_.data()});
-      });
-    } else if (copy_.size() > 0) {
-      machine_.transpose(entries_from<T>(first).data, matrix_.row_stride, count, matrix_.cols, copy_.data(), count);
-    } else {
-      return entries_from<T>(first);
-    }
+    if (copy_.size() == 0) return entries_from<T>(first);
+    visit(matrix_.tensor.type(), [&]<class From>() {
+      if constexpr (Real<T> || std::is_same_v<From, T>) {
+        auto const from = entries_from<From>(first);
+        if (is_row_major(matrix_))
+          machine_.transpose(from.data, from.row_stride, count, matrix_.cols, copy_.data(), count);
+        else
+          machine_.call_each(count * matrix_.cols, convert_transposed<From, T>{from, count, copy_.data()});
+      }
+    });
     return {copy_.data(), 1, count};
   }
 
@@ -200,7 +203,6 @@ class batch_contiguous {
 
   Executor const& machine_;
   sara::detail::strided_matrix matrix_;
-  bool converts_ = false;
   typename Executor::template buffer<T> copy_;
 };
 
