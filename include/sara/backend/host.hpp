@@ -96,7 +96,8 @@ class host {
   }
 
   /// Workspace of each thread, kept for the next call: panels of its part of dY and X, 1 MiB in float32 (more only if
-  /// one panel of both exceeds that); from 70 % density on also 128 rows of the gradient and what Eigen's product packs.
+  /// one panel of both exceeds that); from 70 % density on also 128 rows of the gradient and what Eigen's product
+  /// packs.
   /// @throws shape_error  for the plan of positions of another number or shape, or 2^25 input channels or more
   template <Positions P, Real R>
   void sampled_product(const_tensor_view const& dy, const_tensor_view const& x, P positions, sampling_plan const& plan,

@@ -19,9 +19,8 @@ namespace sara {
 /// @throws shape_error  unless extents fit, or where dy's leading dimensions are not equally spaced in memory
 /// @throws value_error  for an index outside the table
 /// @throws memory_error
-/// Complexity: O(tokens · log tokens + selected entries · tokens of their row). Extra memory: O(tokens). Waits where the
-/// backend reads the index from host memory.
-/// Example: tests/backprop/embedding.cpp
+/// Complexity: O(tokens · log tokens + selected entries · tokens of their row). Extra memory: O(tokens). Waits where
+/// the backend reads the index from host memory. Example: tests/backprop/embedding.cpp
 template <TensorBackend Backend, Positions P, Real R>
 void accumulate_embedding(Backend const& backend, const_tensor_view const& dy, std::span<std::int64_t const> index,
                           P positions, R* gradient) {

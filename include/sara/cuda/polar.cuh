@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -281,18 +280,17 @@ void iterate(Executor const& machine, polar_express, dense_matrices<Executor, C>
   for (int k = 0; k < polishes; ++k) step(polar_express_steps.back(), 1);
 }
 
-/// A ← U_r V_rᵀ by decompositions in double, one after the other, truncated at the numerical rank. Waits, as cuSOLVER
+/// A ← U_r V_rᵀ by decompositions in double, one after the other, truncated at zero_singular_value. Waits, as cuSOLVER
 /// does.
 template <class Executor>
 void decompose(Executor const& machine, dense_matrices<Executor, double>& a) {
   auto sigma = machine.template scratch<double>(a.rows);
   auto v = machine.template scratch<double>(a.rows * a.rows);
   auto u = machine.template scratch<double>(a.size());
-  auto const relative = static_cast<double>(a.cols) * std::numeric_limits<double>::epsilon();
   for (std::int64_t i = 0; i < a.count; ++i) {
     auto* const matrix = a.x.data() + i * a.size();
     machine.decompose(matrix, a.rows, a.cols, sigma.data(), v.data(), u.data());
-    machine.call_each(a.size(), drop_null_space{sigma.data(), relative, a.cols, u.data()});
+    machine.call_each(a.size(), drop_null_space{sigma.data(), zero_singular_value, a.cols, u.data()});
     machine.multiply({a.rows, a.cols, a.rows}, operand::of(v.data(), a.rows), operand::of(u.data(), a.cols), 0.0,
                      matrix, a.cols);
   }
