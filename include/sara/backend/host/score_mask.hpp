@@ -158,7 +158,7 @@ class entry_block {
     });
     all_finite_ = exponents >> (8 * sizeof(bits) - 1) == 0;
     if (all_finite_) return mask;
-    return mask_of([&](real w, std::int64_t position) { return is_finite(w) & is_below(score(w, position)); });
+    return mask_of([&](real w, std::int64_t position) { return is_finite(w) && is_below(score(w, position)); });
   }
 
  private:
