@@ -16,7 +16,7 @@
 /// The two products that carry nearly all the time of the network, and the small sums around them.
 namespace unet {
 
-/// One vector; arithmetic on it is elementwise, whatever registers the machine has.
+/// One vector, as wide as a register or a part of one; arithmetic on it is elementwise.
 template <class Real, std::int64_t Lanes>
 struct vector_of {
   typedef Real type __attribute__((vector_size(Lanes * sizeof(Real))));  // NOLINT: the attribute needs a typedef
@@ -25,8 +25,8 @@ template <class Real, std::int64_t Lanes = lanes<Real>>
 using vector = typename vector_of<Real, Lanes>::type;
 
 /// Output channels one tile computes; weights are packed in blocks of as many.
-inline constexpr int channel_block = 8;
-/// Vectors of positions one tile computes.
+inline constexpr int channel_block = registers / 4;
+/// Vectors of positions one tile computes: three fourths of the registers are its sums.
 inline constexpr int position_block = 3;
 
 /// The weights of a sum over channels and taps, as they lie in a convolution's weight.
@@ -40,7 +40,7 @@ struct strided_weights {
   [[nodiscard]] std::int64_t sources() const { return channels * static_cast<std::int64_t>(taps.size()); }
 };
 
-/// Packs weights for `shifted_product`: [outputs / 8][sources][8], missing outputs as zeros.
+/// Packs weights for `shifted_product`: [outputs / channel_block][sources][channel_block], missing outputs as zeros.
 /// @param packed  resized to hold the result
 template <class Real>
 void pack_weights(sara::thread_pool& pool, std::vector<Real>& packed, strided_weights<Real> const& weights) {
@@ -63,8 +63,11 @@ void pack_weights(sara::thread_pool& pool, std::vector<Real>& packed, strided_we
 /// on all positions, whose padding must then be made zero again.
 template <class Real>
 struct vector_places {
+  /// Runs of fewer than two numbers are not gathered.
+  static constexpr auto most_rows = static_cast<int>(std::min<std::int64_t>(4, lanes<Real> / 2));
+
   explicit vector_places(grid const& where) {
-    for (auto const rows : {2, 4})
+    for (auto rows = 2; rows <= most_rows; rows *= 2)
       if (where.width * rows == lanes<Real> && where.height % rows == 0) rows_of_vector = rows;
     pixels_only = where.width % lanes<Real> == 0 || rows_of_vector > 1;
     if (!pixels_only) {
@@ -113,7 +116,7 @@ void store(vector<Real> const& from, Real* to, std::int64_t pitch) {
     std::memcpy(to + r * pitch, reinterpret_cast<char const*>(&from) + r * run, std::size_t{run});
 }
 
-/// sum[r][v] += Σ_k weights[k][r] · sources[k][begins[v] …]: 24 vectors that stay in registers.
+/// sum[r][v] += Σ_k weights[k][r] · sources[k][begins[v] …]: vectors that stay in registers.
 /// @param next   the next tile's begins
 /// @param fetch  asks for what is there: a strip is read in pieces too short for the processor to see what comes next
 template <int Rows, class Real>
@@ -122,7 +125,7 @@ void product_tile(std::span<Real const* const> sources, Real const* weights,
                   std::array<std::int64_t, position_block> const& next, bool fetch, std::int64_t pitch,
                   vector<Real> (&sum)[channel_block][position_block]) {
   static_assert(position_block == 3);
-  // The unrolling makes every index a constant; only then do compilers keep the 24 sums in registers.
+  // The unrolling makes every index a constant; only then do compilers keep the sums in registers.
   vector<Real> total[channel_block][3];
 #pragma GCC unroll 8
   for (int r = 0; r < channel_block; ++r)
@@ -194,7 +197,7 @@ struct product_call {
 
   [[nodiscard]] std::int64_t blocks() const { return round_up(outputs.channels, channel_block) / channel_block; }
 
-  /// Outputs [block · 8, block · 8 + 8) at three vectors from `number` on, of those before `end`.
+  /// The outputs of a block at three vectors from `number` on, of those before `end`.
   /// @param fetch  asks for the sources of the next three
   template <int Rows>
   void tile(std::int64_t block, std::int64_t number, std::int64_t end, bool fetch) const {
@@ -246,20 +249,22 @@ void shifted_product(sara::thread_pool& pool, std::span<Real const* const> sourc
                      std::span<Real const> bias, strips<Real> const& outputs, strips<Real const> const& plus = {}) {
   vector_places<Real> const places{outputs.grid};
   product_call<Real> const call{sources, packed, bias, outputs, places, plus};
-  auto const tile = places.rows_of_vector == 4   ? &product_call<Real>::template tile<4>
-                    : places.rows_of_vector == 2 ? &product_call<Real>::template tile<2>
+  constexpr auto most = vector_places<Real>::most_rows;
+  auto const tile = places.rows_of_vector == 4   ? &product_call<Real>::template tile<std::min(4, most)>
+                    : places.rows_of_vector == 2 ? &product_call<Real>::template tile<std::min(2, most)>
                                                  : &product_call<Real>::template tile<1>;
 
   // A chunk of all sources should stay in the second-level cache while the blocks of weights pass over it. Nine
   // sources are one strip most of the time, so this reckons with 512 KiB.
   auto const count = static_cast<std::int64_t>(sources.size());
-  auto const chunk_bytes = std::int64_t{512} << 10, vector_bytes = std::max<std::int64_t>(1, count / 9) * 64;
+  auto const chunk_bytes = std::int64_t{512} << 10,
+             vector_bytes = std::max<std::int64_t>(1, count / 9) * register_bytes;
   auto const chunk =
       std::clamp(chunk_bytes / vector_bytes / position_block, std::int64_t{1}, std::int64_t{16}) * position_block;
   auto const chunks = round_up(places.count(), chunk) / chunk;
   auto const groups = std::min(call.blocks(), round_up(16, chunks) / chunks);
   // Where a tile of all sources fits into the first-level cache, all blocks pass over that instead.
-  bool const tile_fits = count * position_block * 64 <= std::int64_t{32} << 10;
+  bool const tile_fits = count * position_block * register_bytes <= std::int64_t{32} << 10;
 
   pool.parallel_for(chunks * groups, [&](std::int64_t task) {
     auto const begin = task / groups * chunk, end = std::min(begin + chunk, places.count());

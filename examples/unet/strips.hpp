@@ -11,9 +11,17 @@
 
 namespace unet {
 
-/// Numbers of type Real in one 64-byte vector, the unit in which strips are computed and aligned.
+#if defined(__AVX512F__)
+inline constexpr int register_bytes = 64, registers = 32;
+#elif defined(__AVX__)
+inline constexpr int register_bytes = 32, registers = 16;
+#else
+inline constexpr int register_bytes = 16, registers = 16;
+#endif
+
+/// Numbers of type Real in a register, the unit in which strips are computed and aligned.
 template <class Real>
-inline constexpr std::int64_t lanes = 64 / static_cast<std::int64_t>(sizeof(Real));
+inline constexpr std::int64_t lanes = register_bytes / static_cast<std::int64_t>(sizeof(Real));
 
 [[nodiscard]] constexpr std::int64_t round_up(std::int64_t value, std::int64_t step) {
   return (value + step - 1) / step * step;
