@@ -35,7 +35,7 @@ struct conv2d_shape {
   /// @param dy      extents of the output's gradient, NCHW
   /// @param x       extents of the input, NCHW
   /// @throws shape_error  unless they belong to one convolution
-  /// @throws value_error  for a stride, dilation or group count below 1, a negative padding, or one of 2^31 and more
+  /// @throws value_error  for a stride, dilation or group count below 1, a negative padding, or one above 2^31
   [[nodiscard]] static conv2d_shape of(extents const& weight, extents const& dy, extents const& x,
                                        conv2d_geometry const& g) {
     using detail::require;
