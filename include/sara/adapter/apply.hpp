@@ -73,7 +73,7 @@ class applied_adapter {
       detail::require<name_error>(found != weights.end(), "apply: expected a tensor '", name,
                                   "' as in the adapter, got none of that name");
       auto const tied = std::find_if(targets.begin(), targets.end(), [&](auto const& other) {
-        return other.tensor.bytes() == found->tensor.bytes() && found->tensor.size() > 0;
+        return detail::share_memory(found->tensor, other.tensor);
       });
       if (tied != targets.end())
         throw value_error(detail::text("apply: '", name, "' and '", tied->name,

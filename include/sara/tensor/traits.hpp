@@ -68,6 +68,15 @@ using const_named_tensor = basic_named_tensor<const_tensor_view>;
 
 namespace detail {
 
+/// Whether two tensors are over one memory, as tied weights are.
+[[nodiscard]] inline bool share_memory(const_tensor_view const& a, const_tensor_view const& b) {
+  return a.bytes() == b.bytes() && a.size() > 0;
+}
+
+}  // namespace detail
+
+namespace detail {
+
 template <class T, class = void>
 struct scalar_of {
   using type = void;  // known at run time only

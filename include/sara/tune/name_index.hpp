@@ -36,9 +36,8 @@ class name_index {
   std::vector<named_tensor> adopt(std::vector<named_tensor> const& weights, names const& filter) {
     std::vector<named_tensor> learners;
     for (auto w = weights.begin(); w != weights.end(); ++w) {
-      auto const tied = std::find_if(weights.begin(), w, [&](auto const& other) {
-        return other.tensor.bytes() == w->tensor.bytes() && w->tensor.size() > 0;
-      });
+      auto const tied =
+          std::find_if(weights.begin(), w, [&](auto const& other) { return share_memory(w->tensor, other.tensor); });
       if (tied != w) {
         auto const number = entries_[static_cast<std::size_t>(tied - weights.begin())].second;
         require_undivided("fine_tuner", filter, w->name, tied->name);
