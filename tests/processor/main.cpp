@@ -2,12 +2,17 @@
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
+#include <unistd.h>
+
 #include <cstdio>
 
-int main(int argc, char** argv) {
-  if (!__builtin_cpu_supports(SARA_TEST_FEATURE)) {
-    std::puts("skipped: this processor has no " SARA_TEST_FEATURE);
-    return 77;
-  }
-  return doctest::Context{argc, argv}.run();
+// Before every constructor of the tests, which are themselves compiled for the feature: main would be too late.
+[[gnu::constructor(101)]] static void require_feature() {
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports(SARA_TEST_FEATURE)) return;
+  std::puts("skipped: this processor has no " SARA_TEST_FEATURE);
+  std::fflush(stdout);
+  _exit(77);
 }
+
+int main(int argc, char** argv) { return doctest::Context{argc, argv}.run(); }
