@@ -39,6 +39,10 @@ concept Score = std::copy_constructible<S> && requires(S const s, float w, doubl
   { order_key(s(d, i)) } -> std::same_as<std::uint64_t>;
 };
 
+/// What a score returns for an entry of type T.
+template <Score S, Scalar T>
+using score_of = std::remove_cvref_t<std::invoke_result_t<S const&, widened<T>, std::int64_t>>;
+
 /// The key by which an entry is selected; never_key for NaN and infinite weights whatever their score.
 template <Score S, Real R>
 [[nodiscard]] SARA_HOST_DEVICE std::uint64_t entry_key(S const& score, R weight, std::int64_t position) {
@@ -96,8 +100,7 @@ struct scored_tensor {
 template <Score S>
 [[nodiscard]] key_cut cut_below(scored_tensor<S> const& scored, double threshold) {
   return visit(scored.tensor.type(), [&]<class T>() -> key_cut {
-    using value = std::remove_cvref_t<std::invoke_result_t<S const&, widened<T>, std::int64_t>>;
-    if constexpr (std::same_as<value, std::uint64_t>) {
+    if constexpr (std::same_as<score_of<S, T>, std::uint64_t>) {
       double const least = std::ceil(threshold);  // of the whole numbers that are not below it
       if (least >= 0x1p64) return {never_key, 0};
       return {least > 0 ? static_cast<std::uint64_t>(least) : 0, 0};

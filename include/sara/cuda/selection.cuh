@@ -24,11 +24,9 @@ template <class T, class S>
 struct mark_entries {
   static constexpr int words = 4;
 
-  using score_value = std::remove_cvref_t<decltype(std::declval<S const&>()(widened<T>{}, std::int64_t{}))>;
-
   entries<T const> weights;
   S score;
-  below_key<score_value> is_below, is_tie_or_below;
+  below_key<score_of<S, T>> is_below, is_tie_or_below;
   std::uint64_t* below;
   std::uint64_t* ties;  // null where none are wanted
   std::uint64_t* not_finite;
@@ -136,7 +134,7 @@ template <class Executor, Score S>
   machine.set_zero(not_finite.data(), sizeof(std::uint64_t));
   visit(scored.tensor.type(), [&]<class T>() {
     using mark = mark_entries<T, S>;
-    using limit_type = below_key<typename mark::score_value>;
+    using limit_type = below_key<score_of<S, T>>;
     machine.call_each_by_lanes((words + mark::words - 1) / mark::words,
                                mark{scored.tensor.template as<T>(), scored.score, limit_type{limit.bound},
                                     limit_type{has_ties ? limit.bound + 1 : limit.bound}, below.data(),

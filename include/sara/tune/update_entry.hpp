@@ -38,6 +38,36 @@ struct moments_of_lanes {
   [[nodiscard]] lanes<R>& operator[](int k) const { return first[k]; }
 };
 
+/// Moves a run of neighbouring values, in lanes where the rule can. The rule comes by value: of a member, what is
+/// stored could be a part for all that a compiler knows, and would be read again for every vector.
+template <class Kernel, Real R>
+void move_run(Kernel move, moments_of_entry<R> const& moments, int moment_count, R factor, R const* gradient, R* values,
+              std::int64_t count) {
+  auto const from = [&](std::int64_t j) {
+    return moments_of_entry<R>{moments.columns, moments.stride, moments.entry + j};
+  };
+  std::int64_t j = 0;
+#ifndef __CUDACC__  // nvcc's front end knows too little of vectors
+  if constexpr (requires { requires Kernel::on_lanes; }) {
+    constexpr auto n = static_cast<std::int64_t>(lane_count<R>);
+    lanes<R> state[max_moments] = {};
+    for (; j + n <= count; j += n) {
+      lanes<R> value, clipped;
+      load<R>(value, values + j);
+      load<R>(clipped, gradient + j);
+      clipped *= factor;
+      for (int k = 0; k < max_moments; ++k)
+        if (k < moment_count) load<R>(state[k], &from(j)[k]);
+      move(value, clipped, moments_of_lanes<R>{state});
+      for (int k = 0; k < max_moments; ++k)
+        if (k < moment_count) store<R>(state[k], &from(j)[k]);
+      store<R>(value, values + j);
+    }
+  }
+#endif
+  for (; j < count; ++j) move(values[j], factor * gradient[j], from(j));
+}
+
 /// One pass over a tensor's slots: clip, move, write to the weight, forget the gradient, and count what it sees.
 /// Values are computed from the weight itself, or from a master copy where the weight's dtype is narrower than R.
 template <class T, Real R, class Kernel>
@@ -87,7 +117,8 @@ struct update_entry {
 
     R* const g = gradient + slot;
     update_sums sums{sum_of_squares(g, count), 0};
-    move_run(slot, values, g, count);
+    R const factor = clip ? static_cast<R>(*clip) : R{1};
+    move_run(move, moments_of_entry<R>{moments, moment_stride, slot}, moment_count, factor, g, values, count);
     for (std::int64_t j = 0; j < count; ++j) g[j] = 0;
 
     [[maybe_unused]] std::array<T, batch_slots> narrowed;
@@ -114,31 +145,6 @@ struct update_entry {
       for (std::int64_t j = 0; j < count; ++j) visit(data[positions[j]], j);
     else
       for (std::int64_t j = 0; j < count; ++j) visit(weights[positions[j]], j);
-  }
-
-  void move_run(std::int64_t slot, R* values, R const* g, std::int64_t count) const {
-    R const factor = clip ? static_cast<R>(*clip) : R{1};
-    std::int64_t j = 0;
-#ifndef __CUDACC__  // nvcc's front end knows too little of vectors
-    if constexpr (requires { requires Kernel::on_lanes; }) {
-      constexpr auto n = static_cast<std::int64_t>(lane_count<R>);
-      lanes<R> state[max_moments] = {};
-      for (; j + n <= count; j += n) {
-        lanes<R> value, clipped;
-        load<R>(value, values + j);
-        load<R>(clipped, g + j);
-        clipped *= factor;
-        moments_of_entry<R> const first{moments, moment_stride, slot + j};
-        for (int k = 0; k < max_moments; ++k)
-          if (k < moment_count) load<R>(state[k], &first[k]);
-        move(value, clipped, moments_of_lanes<R>{state});
-        for (int k = 0; k < max_moments; ++k)
-          if (k < moment_count) store<R>(state[k], &first[k]);
-        store<R>(value, values + j);
-      }
-    }
-#endif
-    for (; j < count; ++j) move(values[j], factor * g[j], moments_of_entry<R>{moments, moment_stride, slot + j});
   }
 
   [[nodiscard]] SARA_HOST_DEVICE double counted(widened<T> w) const {

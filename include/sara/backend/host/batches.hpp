@@ -26,17 +26,19 @@ concept OverBatches = requires(F const f, std::int64_t i, std::int64_t const* po
 };
 
 /// visit(slot, positions, count) for the slots [first, last) in batches, ascending. The positions of a batch are listed
-/// while the one before is still to be visited, so that what f will want is on its way from memory: positions jump, and
-/// no hardware foresees where to.
+/// while the one before is still to be visited, so that what f will want is on its way from memory: where positions
+/// jump, no hardware foresees where to.
 template <Positions P, class F, class Visit>
 void in_batches(P positions, std::int64_t first, std::int64_t last, F const& f, Visit&& visit) {
   std::array<std::int64_t, batch_slots> listed[2];
   auto const list = [&](std::int64_t from, std::array<std::int64_t, batch_slots>& to) {
-    auto* next = to.data();
-    positions.for_each(from, std::min(last, from + batch_slots), [&](std::int64_t, std::int64_t position) {
-      if constexpr (Prefetching<F>) f.prefetch(position);
-      *next++ = position;
-    });
+    auto* const at = to.data();
+    auto const count = std::min(batch_slots, last - from);
+    positions.for_each(from, from + count,
+                       [&](std::int64_t slot, std::int64_t position) { at[slot - from] = position; });
+    if constexpr (Prefetching<F>)
+      if (at[count - 1] - at[0] >= count)
+        for (std::int64_t j = 0; j < count; ++j) f.prefetch(at[j]);
   };
   if (first < last) list(first, listed[0]);
   for (int turn = 0; first < last; turn ^= 1, first += batch_slots) {

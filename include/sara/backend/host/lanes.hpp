@@ -61,6 +61,20 @@ SARA_INLINE void store(lanes<R> const& from, R* to) {
   std::memcpy(to, &from, sizeof from);
 }
 
+/// Makes compilers hold v in a register: GCC would read again from memory, in each instruction that takes v, what a
+/// loop has loaded once.
+template <Real R>
+SARA_INLINE void keep_in_register([[maybe_unused]] lanes<R>& v) {
+#if defined(__CUDACC__)
+#elif defined(__AVX512F__)
+  asm("" : "+v"(v));
+#elif defined(__x86_64__)
+  asm("" : "+x"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#endif
+}
+
 /// to[l] = lane from(l) of a and b, one after the other.
 /// @tparam From  a lambda without captures: std::size_t → std::size_t, constant
 template <Real R, class From>

@@ -56,7 +56,7 @@ template <Score S>
   auto const keys = std::make_unique_for_overwrite<std::uint64_t[]>(size);
   auto const part = [&](std::int64_t i) { return (in_all >> log_size) * i + ((in_all & (size - 1)) * i >> log_size); };
   pool.parallel_for(tasks, [&](std::int64_t task) {
-    std::array<std::int64_t, of_task> entries;
+    std::array<std::int64_t, of_task> entries{};
     auto const first = task * std::ssize(entries);
     for (std::int64_t i = 0; i < std::ssize(entries); ++i) {
       auto const start = part(first + i);
@@ -135,13 +135,14 @@ template <Score S>
     auto& r = ranges[static_cast<std::size_t>(number)];
     visit(r.from->tensor.type(), [&]<class T>() {
       auto const weights = r.from->tensor.template as<T>();
+      below_key<score_of<S, T>> const is_below{bracket.lowest}, is_below_or_within{bracket.highest + 1};
       entry_block<T> block;
       entry_list within;
       for (std::int64_t first = 0; first < std::min(selection_range, weights.count - r.first);
            first += selection_block) {
         block.read(weights, r.first + first);
-        auto const below = block.below(r.from->score, bracket.lowest);
-        auto const mask = without(block.below(r.from->score, bracket.highest + 1), below);
+        auto const below = block.below(r.from->score, is_below);
+        auto const mask = without(block.below(r.from->score, is_below_or_within), below);
         r.below += count_of(below);
         if (bracket.lowest == bracket.highest)
           r.at_lowest += count_of(mask);

@@ -146,11 +146,10 @@ class entry_block {
     return n;
   }
 
-  /// The finite entries whose score has a key below the bound; false of what lies past the last entry. Sees on the way
-  /// whether all are finite.
+  /// The finite entries whose score is_below; false of what lies past the last entry. Sees on the way whether all are
+  /// finite.
   template <Score S>
-  [[nodiscard]] block_mask below(S const& score, std::uint64_t bound) {
-    below_key<std::remove_cvref_t<decltype(score(real{}, first_))>> const is_below{bound};
+  [[nodiscard]] block_mask below(S const& score, below_key<score_of<S, T>> const& is_below) {
     bits exponents = 0;
     auto const mask = mask_of([&](real w, std::int64_t position) {
       exponents |= (std::bit_cast<bits>(w) & infinity_) + exponent_unit_;  // ones, and no other, carry into the sign

@@ -27,26 +27,32 @@ inline constexpr double polar_error = 1e-4;
 /// M x, [n, Count], of a mirrored M. Complexity: 2 · n² · Count flops, in double whatever M's type is.
 template <int Count, Real R>
 [[nodiscard]] vectors<Count> times(thread_pool& pool, symmetric_matrix<R> const& mirrored, vectors<Count> const& x) {
-  typedef double row __attribute__((vector_size(Count * sizeof(double))));  // NOLINT(modernize-use-using): as lanes_of
+  constexpr auto bytes = std::min(register_bytes, Count * sizeof(double));
+  typedef double part __attribute__((vector_size(bytes)));  // NOLINT(modernize-use-using): as lanes_of
+  constexpr auto parts = Count * sizeof(double) / bytes;
   auto const n = mirrored.size();
   vectors<Count> out(n, Count);
   pool.parallel_for(mirrored.blocks(), [&](std::int64_t block) {
     for (auto i = block * symmetric_block; i < std::min(n, (block + 1) * symmetric_block); ++i) {
       auto const* const from = mirrored.row(i);
-      auto const term = [&](std::int64_t j, row& sum) {
-        row v;
-        std::memcpy(&v, x.data() + j * Count, sizeof v);
-        sum += static_cast<double>(from[j]) * v;
+      auto const add_term = [&](std::int64_t j, part * sums) __attribute__((always_inline)) {
+        auto const factor = static_cast<double>(from[j]);
+        SARA_UNROLL
+        for (std::size_t k = 0; k < parts; ++k) {
+          part v;
+          std::memcpy(&v, x.data() + j * Count + k * Count / parts, sizeof v);
+          sums[k] += factor * v;
+        }
       };
-      row even{}, odd{};
+      part even[parts] = {}, odd[parts] = {};
       std::int64_t j = 0;
       for (; j + 1 < n; j += 2) {
-        term(j, even);
-        term(j + 1, odd);
+        add_term(j, even);
+        add_term(j + 1, odd);
       }
-      if (j < n) term(j, even);
-      even += odd;
-      std::memcpy(out.data() + i * Count, &even, sizeof even);
+      if (j < n) add_term(j, even);
+      for (std::size_t k = 0; k < parts; ++k) even[k] += odd[k];
+      std::memcpy(out.data() + i * Count, even, sizeof even);
     }
   });
   return out;

@@ -13,6 +13,7 @@
 
 #include <sara/backend/ceil_div.hpp>
 #include <sara/backend/host/lanes.hpp>
+#include <sara/backend/host/recycling_allocator.hpp>
 #include <sara/backend/thread_pool.hpp>
 #include <sara/tensor/dtype.hpp>
 
@@ -30,7 +31,7 @@ static_assert(symmetric_block % tile_rows == 0 && symmetric_block % tile_cols<fl
               symmetric_block % tile_cols<double> == 0);
 
 template <Real R>
-using aligned_vector = std::vector<R, Eigen::aligned_allocator<R>>;
+using recycled_vector = std::vector<R, recycling_allocator<R>>;
 
 template <Real R>
 using symmetric_block_matrix = Eigen::Matrix<R, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -70,7 +71,7 @@ class symmetric_matrix {
  private:
   std::int64_t n_;
   std::int64_t blocks_;
-  aligned_vector<R> data_;
+  recycled_vector<R> data_;
 };
 
 /// f(i) for all rows of blocks, one task each.
@@ -88,17 +89,32 @@ void pack_tiles(Block const& block, R* to) {
 }
 
 /// c [tile_rows, tile_cols] += alpha · a bᵀ, of packed tiles.
-template <Real R, std::size_t... At>
-void add_tile_product(R const* a, R const* b, R alpha, R* c, std::int64_t pitch, std::index_sequence<At...>) {
-  using vector = Eigen::Array<R, tile_lanes<R>, 1>;
-  using aligned = Eigen::Map<vector const, Eigen::AlignedMax>;
-  constexpr auto lanes = tile_lanes<R>;
-  std::array<vector, sizeof...(At)> sums{(static_cast<void>(At), vector::Zero())...};
-  for (std::int64_t k = 0; k < symmetric_block; ++k, a += tile_rows, b += tile_cols<R>)
-    ((sums[At] += a[At / 2] * aligned{b + static_cast<std::int64_t>(At % 2) * lanes}), ...);
-  ((Eigen::Map<vector>{c + static_cast<std::int64_t>(At / 2) * pitch + static_cast<std::int64_t>(At % 2)* lanes} +=
-    alpha * sums[At]),
-   ...);
+template <Real R>
+void add_tile_product(R const* a, R const* b, R alpha, R* c, std::int64_t pitch) {
+  lanes<R> sums[tile_rows][2] = {};
+  for (std::int64_t k = 0; k < symmetric_block; ++k, a += tile_rows, b += tile_cols<R>) {
+    lanes<R> left, right;
+    load<R>(left, b);
+    load<R>(right, b + tile_lanes<R>);
+    keep_in_register<R>(left);
+    keep_in_register<R>(right);
+    SARA_UNROLL
+    for (std::int64_t i = 0; i < tile_rows; ++i) {
+      sums[i][0] += a[i] * left;
+      sums[i][1] += a[i] * right;
+    }
+  }
+  SARA_UNROLL
+  for (std::int64_t i = 0; i < tile_rows; ++i) {
+    SARA_UNROLL
+    for (std::int64_t half = 0; half < 2; ++half) {
+      R* const to = c + i * pitch + half * tile_lanes<R>;
+      lanes<R> sum;
+      load<R>(sum, to);
+      sum += alpha * sums[i][half];
+      store<R>(sum, to);
+    }
+  }
 }
 
 /// A block of c += alpha · a bᵀ, of packed blocks.
@@ -106,8 +122,7 @@ template <Real R>
 void add_block_product(R const* a, R const* b, R alpha, R* c, std::int64_t pitch) {
   for (std::int64_t j = 0; j < symmetric_block; j += tile_cols<R>)
     for (std::int64_t i = 0; i < symmetric_block; i += tile_rows)
-      add_tile_product(a + i * symmetric_block, b + j * symmetric_block, alpha, c + i * pitch + j, pitch,
-                       std::make_index_sequence<static_cast<std::size_t>(2 * tile_rows)>{});
+      add_tile_product(a + i * symmetric_block, b + j * symmetric_block, alpha, c + i * pitch + j, pitch);
 }
 
 /// A column of blocks, packed as left and as right factors of tiles.
@@ -137,7 +152,7 @@ class packed_column {
 
  private:
   static constexpr std::int64_t area_ = symmetric_block * symmetric_block;
-  aligned_vector<R> left_, right_;
+  recycled_vector<R> left_, right_;
 };
 
 /// a², of a symmetric a: n³ flops. Extra memory: the result, and two panels [n, 64].
