@@ -5,8 +5,6 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <type_traits>
-#include <utility>
 
 #include <sara/backend/order.hpp>
 #include <sara/cuda/lanes.cuh>

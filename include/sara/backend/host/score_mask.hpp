@@ -8,7 +8,6 @@
 #include <cstring>
 #include <limits>
 #include <span>
-#include <type_traits>
 
 #include <sara/backend/host/buffer.hpp>
 #include <sara/backend/host/lanes.hpp>
