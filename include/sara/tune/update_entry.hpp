@@ -41,8 +41,8 @@ struct moments_of_lanes {
 /// Moves a run of neighbouring values, in lanes where the rule can. The rule comes by value: of a member, what is
 /// stored could be a part for all that a compiler knows, and would be read again for every vector.
 template <class Kernel, Real R>
-void move_run(Kernel move, moments_of_entry<R> const& moments, int moment_count, R factor, R const* gradient, R* values,
-              std::int64_t count) {
+void move_run(Kernel move, moments_of_entry<R> const& moments, [[maybe_unused]] int moment_count, R factor,
+              R const* gradient, R* values, std::int64_t count) {
   auto const from = [&](std::int64_t j) {
     return moments_of_entry<R>{moments.columns, moments.stride, moments.entry + j};
   };

@@ -1,7 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define DOCTEST_CONFIG_IMPLEMENT
-#include <doctest/doctest.h>
-
 #include <unistd.h>
 
 #include <cstdio>
@@ -14,5 +11,3 @@
   std::fflush(stdout);
   _exit(77);
 }
-
-int main(int argc, char** argv) { return doctest::Context{argc, argv}.run(); }
