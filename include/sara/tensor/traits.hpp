@@ -73,10 +73,6 @@ namespace detail {
   return a.bytes() == b.bytes() && a.size() > 0;
 }
 
-}  // namespace detail
-
-namespace detail {
-
 template <class T, class = void>
 struct scalar_of {
   using type = void;  // known at run time only

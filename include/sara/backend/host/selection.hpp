@@ -67,7 +67,7 @@ template <Score S>
     };
     bool const has_ties = limit.ties > 0 && limit.bound != never_key;
     auto const weights = scored.tensor.template as<T>();
-    below_key<score_of<S, T>> const is_below{limit.bound}, is_below_or_tie{has_ties ? limit.bound + 1 : limit.bound};
+    below_key<score_of<S, T>> const is_below{limit.bound}, is_tie_or_below{has_ties ? limit.bound + 1 : limit.bound};
     kept_lists lists{weights.count};
     std::vector<range_entries> found(static_cast<std::size_t>(ceil_div(weights.count, selection_range)));
     pool.parallel_for(std::ssize(found), [&](std::int64_t range) {
@@ -80,7 +80,7 @@ template <Score S>
         auto const mask = block.below(scored.score, is_below);
         below.append(mask, first);
         f.not_finite += block.not_finite();
-        if (has_ties) ties.append(without(block.below(scored.score, is_below_or_tie), mask), first);
+        if (has_ties) ties.append(without(block.below(scored.score, is_tie_or_below), mask), first);
       }
       f.below = lists.keep(below.numbers());
       if (has_ties) f.ties = lists.keep(ties.numbers());
